@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponse
+
+View = Callable[[HttpRequest], HttpResponse]
+
+# What a stranger may open on a site for members only.
+_OPEN_TO_ALL = ("/login/", "/join/", "/static/", "/health/")
+
+_POLICY = (
+    "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
+    "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+
+
+def members_only(get_response: View) -> View:
+    """On a site for members only, send strangers to the login page, pictures included."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        closed = settings.SITE_MODE == "members" and not request.user.is_authenticated
+        if closed and not request.path.startswith(_OPEN_TO_ALL):
+            return redirect_to_login(request.get_full_path())
+        return get_response(request)
+
+    return middleware
+
+
+def content_security_policy(get_response: View) -> View:
+    """Nothing is loaded from other hosts, and an uploaded file can't run as a page."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        response.headers.setdefault("Content-Security-Policy", _POLICY)
+        return response
+
+    return middleware

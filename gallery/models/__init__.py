@@ -1,0 +1,33 @@
+from gallery.models.choices import CATEGORY_ORDER, Category, PostStatus, Rating, TaggingState
+from gallery.models.export import Export
+from gallery.models.invitation import Invitation
+from gallery.models.post import THUMBNAIL_SIZES, Post
+from gallery.models.prediction import Prediction
+from gallery.models.profile import Preference, Profile
+from gallery.models.release import Release
+from gallery.models.tag import Tag, TagAlias, TagImplication
+from gallery.models.tag_index import TagIndex
+from gallery.models.tagging_run import TaggingRun
+from gallery.models.verdict import Verdict
+
+__all__ = [
+    "CATEGORY_ORDER",
+    "THUMBNAIL_SIZES",
+    "Category",
+    "Export",
+    "Invitation",
+    "Post",
+    "PostStatus",
+    "Prediction",
+    "Preference",
+    "Profile",
+    "Rating",
+    "Release",
+    "Tag",
+    "TagAlias",
+    "TagImplication",
+    "TagIndex",
+    "TaggingRun",
+    "TaggingState",
+    "Verdict",
+]

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from django.conf import settings
+from django.core.files.storage import default_storage
+from django.db import models
+from django.urls import reverse
+
+from gallery.models.choices import PostStatus, TaggingState
+
+THUMBNAIL_SIZES = (360, 850)  # longest side in pixels: the grid's, and the post page's sample
+
+
+class PostQuerySet(models.QuerySet["Post"]):
+    def active(self) -> PostQuerySet:
+        return self.filter(status=PostStatus.ACTIVE)
+
+    def waiting(self) -> PostQuerySet:
+        """Posts for the tagger, in the order it takes them: uploads before re-runs, newest first."""
+        return self.active().filter(tagging_state=TaggingState.WAITING).order_by("-priority", "-id")
+
+
+class Post(models.Model):
+    """One uploaded picture and what is known of it. The row is the tagger's queue, too."""
+
+    UPLOAD_PRIORITY = 10
+    RERUN_PRIORITY = 0
+
+    md5 = models.CharField(max_length=32, db_index=True)
+    sha256 = models.CharField(max_length=64, unique=True)
+    ext = models.CharField(max_length=8)
+    file_size = models.BigIntegerField()
+    width = models.IntegerField()
+    height = models.IntegerField()
+    animated = models.BooleanField(default=False)
+    perceptual_hash = models.BigIntegerField(null=True, help_text="64 bits, as a signed number")
+    file_name = models.CharField(max_length=255, blank=True, help_text="As uploaded; never trusted")
+    source = models.TextField(blank=True)
+    credit = models.TextField(blank=True, help_text="Artist and licence, where they must be shown")
+    uploader = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="posts"
+    )
+    created_at = models.DateTimeField(auto_now_add=True, db_index=True)
+    status = models.CharField(max_length=8, choices=PostStatus, default=PostStatus.ACTIVE)
+
+    tagging_state = models.CharField(max_length=8, choices=TaggingState, default=TaggingState.WAITING)
+    tagging_attempts = models.SmallIntegerField(default=0)
+    tagging_error = models.TextField(blank=True)
+    tagging_started_at = models.DateTimeField(null=True, blank=True)
+    priority = models.SmallIntegerField(default=UPLOAD_PRIORITY)
+    tagging_run = models.ForeignKey(
+        "gallery.TaggingRun", null=True, blank=True, on_delete=models.SET_NULL, related_name="posts"
+    )
+
+    objects = PostQuerySet.as_manager()
+
+    class Meta:
+        db_table = "post"
+        indexes = [
+            models.Index(
+                fields=["-priority", "-id"],
+                name="post_waiting",
+                condition=models.Q(tagging_state="waiting", status="active"),
+            ),
+            models.Index(
+                fields=["tagging_started_at"],
+                name="post_tagging",
+                condition=models.Q(tagging_state="tagging"),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"post {self.pk}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("post", args=[self.pk])
+
+    @property
+    def file_path(self) -> str:
+        """Where the original lies in the storage: spread by hash, two levels."""
+        return f"original/{self.sha256[:2]}/{self.sha256[2:4]}/{self.sha256}.{self.ext}"
+
+    def thumbnail_path(self, size: int) -> str:
+        return f"thumbnail/{size}/{self.sha256[:2]}/{self.sha256[2:4]}/{self.sha256}.webp"
+
+    @property
+    def file_url(self) -> str:
+        return default_storage.url(self.file_path)
+
+    @property
+    def thumbnail_url(self) -> str:
+        return default_storage.url(self.thumbnail_path(THUMBNAIL_SIZES[0]))
+
+    @property
+    def sample_url(self) -> str:
+        return default_storage.url(self.thumbnail_path(THUMBNAIL_SIZES[1]))

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+
+
+class Release(models.Model):
+    """One published tagger, installed from its folder. At most one is active."""
+
+    name = models.SlugField(max_length=80, unique=True)
+    title = models.CharField(max_length=200)
+    folder = models.TextField(help_text="The release folder on this machine")
+    config = models.JSONField(help_text="config.json as it was when installed")
+    metrics = models.JSONField(default=dict)
+    card = models.TextField(blank=True)
+    tag_ids = ArrayField(models.IntegerField(), help_text="Tag row of each vocabulary index")
+    installed_at = models.DateTimeField(auto_now_add=True)
+    activated_at = models.DateTimeField(null=True)
+    active = models.BooleanField(default=False)
+
+    class Meta:
+        db_table = "release"
+        ordering = ["-installed_at"]
+        constraints = [
+            models.UniqueConstraint(fields=["active"], name="release_one_active", condition=models.Q(active=True))
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+    @property
+    def path(self) -> Path:
+        return Path(self.folder)

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
+from django.db import models
+
+from gallery.models.choices import Category
+
+
+class Tag(models.Model):
+    """A name in a category. Names are unique over all categories, as in Danbooru and Camie."""
+
+    name = models.CharField(max_length=200, unique=True)
+    category = models.SmallIntegerField(choices=Category, default=Category.GENERAL)
+    description = models.TextField(blank=True)
+    deprecated = models.BooleanField(default=False)
+    histogram = ArrayField(
+        models.IntegerField(),
+        size=256,
+        null=True,
+        help_text="Active posts by confidence byte; 255 is a human yes",
+    )
+    post_count = models.IntegerField(default=0, help_text="Active posts at any confidence: the histogram's sum")
+
+    class Meta:
+        db_table = "tag"
+        indexes = [
+            GinIndex(name="tag_name_trigram", fields=["name"], opclasses=["gin_trgm_ops"]),
+            models.Index(fields=["name"], name="tag_name_prefix", opclasses=["varchar_pattern_ops"]),
+            models.Index(fields=["category", "-post_count"], name="tag_by_count"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class TagAlias(models.Model):
+    """Another name that always means `tag`."""
+
+    name = models.CharField(max_length=200, unique=True)
+    tag = models.ForeignKey(Tag, on_delete=models.CASCADE, related_name="aliases")
+
+    class Meta:
+        db_table = "tag_alias"
+        verbose_name_plural = "tag aliases"
+
+    def __str__(self) -> str:
+        return f"{self.name} → {self.tag_id}"
+
+
+class TagImplication(models.Model):
+    """A post with `tag` has `implied`, unless a person said no to it there."""
+
+    tag = models.ForeignKey(Tag, on_delete=models.CASCADE, related_name="implications")
+    implied = models.ForeignKey(Tag, on_delete=models.CASCADE, related_name="implied_by")
+
+    class Meta:
+        db_table = "tag_implication"
+        constraints = [
+            models.UniqueConstraint(fields=["tag", "implied"], name="tag_implication_once"),
+            models.CheckConstraint(condition=~models.Q(tag=models.F("implied")), name="tag_implies_another"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tag_id} → {self.implied_id}"

@@ -1,0 +1,1 @@
+"""Every Celery task, under ten lines each. They carry ids only and are safe to run twice."""
