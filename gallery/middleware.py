@@ -3,8 +3,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from django.conf import settings
-from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
+
+from gallery.http import to_login
 
 View = Callable[[HttpRequest], HttpResponse]
 
@@ -23,7 +24,7 @@ def members_only(get_response: View) -> View:
     def middleware(request: HttpRequest) -> HttpResponse:
         closed = settings.SITE_MODE == "members" and not request.user.is_authenticated
         if closed and not request.path.startswith(_OPEN_TO_ALL):
-            return redirect_to_login(request.get_full_path())
+            return to_login(request)
         return get_response(request)
 
     return middleware

@@ -1,0 +1,61 @@
+"""What views share that is about HTTP alone: who may come in, and where to go next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from urllib.parse import urlsplit
+
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.utils.http import url_has_allowed_host_and_scheme
+from django_htmx.http import HttpResponseClientRedirect
+
+View = Callable[..., HttpResponse]
+
+
+def to_login(request: HttpRequest) -> HttpResponse:
+    """The login page, and back to this one after; a page's part sends the whole page there."""
+    if not request.htmx:
+        return redirect_to_login(request.get_full_path() if request.method == "GET" else _referring_path(request))
+    page = urlsplit(request.htmx.current_url_abs_path or "/")
+    back = f"{page.path}?{page.query}" if page.query else page.path
+    return HttpResponseClientRedirect(redirect_to_login(back).url)
+
+
+def _referring_path(request: HttpRequest) -> str:
+    """The page that a form was sent from, if it is ours; what only takes POST is nothing to come back to."""
+    referer = urlsplit(request.headers.get("Referer", ""))
+    if referer.netloc != request.get_host():
+        return "/"
+    return f"{referer.path}?{referer.query}" if referer.query else referer.path or "/"
+
+
+def member_only(view: View) -> View:
+    """Send strangers to the login page."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
+        return view(request, *args, **kwargs) if request.user.is_authenticated else to_login(request)
+
+    return guarded
+
+
+def staff_only(view: View) -> View:
+    """Send strangers to the login page and turn members away."""
+
+    @wraps(view)
+    @member_only
+    def guarded(request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
+        if not request.user.is_staff:
+            raise PermissionDenied("This is for the site's staff: ask one of them, or sign in as one.")
+        return view(request, *args, **kwargs)
+
+    return guarded
+
+
+def next_path(request: HttpRequest, default: str = "/") -> str:
+    """Where a form asked to go after it, if that is on this site."""
+    target = request.POST.get("next", "")
+    return target if url_has_allowed_host_and_scheme(target, {request.get_host()}) else default

@@ -1,0 +1,42 @@
+"""What templates need and Django lacks."""
+
+from __future__ import annotations
+
+from django import template
+from django.templatetags.static import static
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from gallery.models import Category
+
+register = template.Library()
+
+
+@register.simple_tag
+def icon(name: str) -> SafeString:
+    """A symbol of static/img/icons.svg in the text's colour, silent for screen readers."""
+    return format_html('<svg class="icon" aria-hidden="true"><use href="{}#{}"/></svg>', static("img/icons.svg"), name)
+
+
+@register.filter
+def category_name(value: int | None) -> str:
+    """`general` for 0, as in CSS classes tag-general; empty for what has no category."""
+    return "" if value is None else Category(value).label
+
+
+@register.filter
+def spaced(name: str) -> str:
+    """A tag's name for reading: long_hair is "long hair"; short emoticons such as ^_^ stay."""
+    return name.replace("_", " ") if len(name) > 3 else name
+
+
+@register.filter
+def part(byte: int | None) -> str:
+    """A confidence byte as a part of one, for CSS: 127 is 0.500; a person's word (255) is 1."""
+    return f"{min(byte or 0, 254) / 254:.3f}"
+
+
+@register.filter
+def percent(byte: int | None) -> str:
+    """A confidence byte for reading: 50%."""
+    return "" if byte is None else f"{min(byte, 254) / 254:.0%}"

@@ -1,0 +1,1 @@
+// Keys of every page; written in full with the post page.

@@ -1,0 +1,136 @@
+// Suggestions under the search box: an ARIA combobox over the `suggest` route.
+// Any <form data-suggest="URL"> with one text input becomes one; without JavaScript it stays a form.
+
+const WAIT = 120; // milliseconds without a key before asking
+
+function word(input) {
+  const cursor = input.selectionStart ?? input.value.length;
+  const before = input.value.slice(0, cursor);
+  const start = Math.max(before.lastIndexOf(" "), before.lastIndexOf("("), before.lastIndexOf("\n")) + 1;
+  const rest = input.value.slice(cursor).search(/[\s)]/);
+  return { start, cursor, end: rest < 0 ? input.value.length : cursor + rest };
+}
+
+function option(suggestion, id) {
+  const item = document.createElement("li");
+  item.id = id;
+  item.role = "option";
+  item.ariaSelected = "false";
+  item.dataset.value = suggestion.value;
+  const name = document.createElement("span");
+  name.className = `suggestion-name tag tag-${suggestion.category ?? "none"}`;
+  name.textContent = suggestion.alias_of ? `${suggestion.label} → ${suggestion.alias_of}` : suggestion.label;
+  item.append(name);
+  if (suggestion.count !== null) {
+    const count = document.createElement("span");
+    count.className = "muted small number";
+    count.textContent = suggestion.count.toLocaleString("en");
+    item.append(count);
+  }
+  return item;
+}
+
+class Combobox {
+  constructor(form) {
+    this.form = form;
+    this.input = form.querySelector("input[type=text]");
+    this.whole = form.hasAttribute("data-suggest-one"); // the box holds one tag, not a search
+    this.list = document.createElement("ul");
+    this.list.className = "suggestions";
+    this.list.id = `${this.input.id}-suggestions`;
+    this.list.role = "listbox";
+    this.list.ariaLabel = "Suggestions";
+    this.list.hidden = true;
+    form.append(this.list);
+    Object.assign(this.input, { role: "combobox", ariaAutoComplete: "list", ariaExpanded: "false" });
+    this.input.setAttribute("aria-controls", this.list.id);
+    this.input.addEventListener("input", () => this.askSoon());
+    this.input.addEventListener("keydown", (event) => this.key(event));
+    this.input.addEventListener("blur", () => this.close());
+    this.list.addEventListener("mousedown", (event) => event.preventDefault()); // keep the focus
+    this.list.addEventListener("click", (event) => this.take(event.target.closest("li")));
+  }
+
+  askSoon() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.ask(), WAIT);
+  }
+
+  async ask() {
+    this.request?.abort();
+    this.request = new AbortController();
+    const { start, cursor } = word(this.input);
+    if (!this.whole && start === cursor) return this.close();
+    const url = new URL(this.form.dataset.suggest, location.href);
+    url.search = new URLSearchParams({ q: this.input.value, cursor });
+    try {
+      const answer = await fetch(url, { signal: this.request.signal, headers: { Accept: "application/json" } });
+      if (answer.ok) this.show((await answer.json()).suggestions);
+    } catch (error) {
+      if (error.name !== "AbortError") this.close(); // suggestions are a help: without them one types on
+    }
+  }
+
+  show(suggestions) {
+    if (document.activeElement !== this.input) return;
+    this.list.replaceChildren(...suggestions.map((each, i) => option(each, `${this.list.id}-${i}`)));
+    this.list.hidden = suggestions.length === 0;
+    this.input.ariaExpanded = String(!this.list.hidden);
+    this.select(null);
+  }
+
+  close() {
+    clearTimeout(this.timer);
+    this.request?.abort();
+    this.list.hidden = true;
+    this.input.ariaExpanded = "false";
+    this.select(null);
+  }
+
+  select(item) {
+    this.selected?.setAttribute("aria-selected", "false");
+    this.selected = item;
+    if (!item) return this.input.removeAttribute("aria-activedescendant");
+    item.setAttribute("aria-selected", "true");
+    item.scrollIntoView({ block: "nearest" });
+    this.input.setAttribute("aria-activedescendant", item.id);
+  }
+
+  take(item) {
+    if (!item) return;
+    const { start, end } = this.whole ? { start: 0, end: this.input.value.length } : word(this.input);
+    const tail = this.input.value.slice(end).replace(/^\s+/, "");
+    const gap = this.whole ? "" : " ";
+    const head = this.input.value.slice(0, start) + item.dataset.value + gap;
+    this.input.value = head + tail;
+    this.input.setSelectionRange(head.length, head.length);
+    this.close();
+  }
+
+  key(event) {
+    if (this.list.hidden || event.isComposing) return;
+    const items = [...this.list.children];
+    const at = items.indexOf(this.selected);
+    const keys = {
+      ArrowDown: () => this.select(items[(at + 1) % items.length]),
+      ArrowUp: () => this.select(items[at <= 0 ? items.length - 1 : at - 1]),
+      Escape: () => this.close(),
+      Tab: () => this.take(this.selected ?? items[0]),
+      Enter: () => (this.selected ? this.take(this.selected) : false),
+    };
+    const act = event.shiftKey ? undefined : keys[event.key];
+    if (act && act() !== false) event.preventDefault();
+  }
+}
+
+function enhance(root) {
+  for (const form of root.querySelectorAll("form[data-suggest]")) {
+    if (!form.dataset.ready) {
+      form.dataset.ready = "yes";
+      new Combobox(form);
+    }
+  }
+}
+
+enhance(document);
+document.addEventListener("htmx:afterSwap", () => enhance(document)); // parts bring boxes of their own
