@@ -1,0 +1,125 @@
+"""From a picture to the model's input: one way for training, evaluation and use, its values stored in the release.
+
+The published Camie v1 values are Preprocess(512, pad_color=(0, 0, 0), alpha="drop"); v2 pads with (124, 116, 104)
+and normalises by ImageNet's mean and standard deviation.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+FILTERS = {
+    "lanczos": Image.Resampling.LANCZOS,
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+}
+GEOMETRIES = ("letterbox", "stretch")
+ALPHA_RULES = ("drop", "composite")
+
+
+class PreprocessError(ValueError):
+    """A sentence saying which preprocessing value is wrong."""
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Call it with an upright picture of any mode: float32 [3, size, size], RGB.
+
+    geometry letterbox keeps the aspect and pads; stretch does not. alpha drop takes the colours under transparent
+    parts, as the published code does; composite lays the picture on `pad_color`. mean and std are of the 0 to 1 scale.
+    """
+
+    size: int
+    geometry: str = "letterbox"
+    filter: str = "lanczos"
+    pad_color: tuple[int, int, int] = (255, 255, 255)
+    alpha: str = "composite"
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 8:
+            raise PreprocessError(f"The picture size is {self.size!r}; it must be a whole number of at least 8.")
+        for name, known in (("geometry", GEOMETRIES), ("filter", FILTERS), ("alpha", ALPHA_RULES)):
+            if getattr(self, name) not in known:
+                raise PreprocessError(f"The {name} is {getattr(self, name)!r}; it must be {' or '.join(known)}.")
+        for name in ("pad_color", "mean", "std"):
+            self._freeze_triple(name)
+        if any(not isinstance(value, int) or not 0 <= value <= 255 for value in self.pad_color):
+            raise PreprocessError("The pad_color must be three whole numbers from 0 to 255.")
+        if (self.mean is None) != (self.std is None) or 0 in (self.std or ()):
+            raise PreprocessError("mean and std must both be given or both be null, and std must not be 0.")
+
+    def _freeze_triple(self, name: str) -> None:
+        value = getattr(self, name)
+        if value is None and name != "pad_color":
+            return
+        if not isinstance(value, list | tuple) or len(value) != 3 or not all(isinstance(v, int | float) for v in value):
+            raise PreprocessError(f"The {name} is {value!r}; it must be three numbers.")
+        object.__setattr__(self, name, tuple(value))
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Preprocess":
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(config) - known):
+            raise PreprocessError(f"The preprocessing has unknown settings: {', '.join(unknown)}.")
+        if "size" not in config:
+            raise PreprocessError("The preprocessing lacks its size.")
+        return cls(**config)
+
+    def to_config(self) -> dict[str, Any]:
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        return self.normalise(self.place(self.opaque(image)))
+
+    def opaque(self, image: Image.Image) -> Image.Image:
+        """Any mode to RGB by this alpha rule."""
+        image = eight_bit(image)
+        if self.alpha == "composite" and image.has_transparency_data:
+            image = image.convert("RGBA")
+            return Image.alpha_composite(Image.new("RGBA", image.size, (*self.pad_color, 255)), image).convert("RGB")
+        return image.convert("RGB")
+
+    def place(self, image: Image.Image) -> Image.Image:
+        """RGB of any size to RGB of size x size."""
+        width, height = self.inner_size(*image.size)
+        resized = image.resize((width, height), FILTERS[self.filter])
+        if (width, height) == (self.size, self.size):
+            return resized
+        canvas = Image.new("RGB", (self.size, self.size), self.pad_color)
+        canvas.paste(resized, ((self.size - width) // 2, (self.size - height) // 2))
+        return canvas
+
+    def inner_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height inside the square; the published code truncates the short side, from a float aspect."""
+        if self.geometry == "stretch":
+            return self.size, self.size
+        aspect = width / height
+        if aspect > 1:
+            return self.size, max(1, int(self.size / aspect))
+        return max(1, int(self.size * aspect)), self.size
+
+    def normalise(self, image: Image.Image) -> np.ndarray:
+        """RGB of size x size to float32 [3, size, size], 0 to 1 or by mean and std."""
+        pixels = np.asarray(image, dtype=np.uint8).transpose(2, 0, 1).astype(np.float32)
+        pixels /= 255
+        if self.mean is not None and self.std is not None:
+            pixels -= np.array(self.mean, dtype=np.float32)[:, None, None]
+            pixels /= np.array(self.std, dtype=np.float32)[:, None, None]
+        return pixels
+
+
+def eight_bit(image: Image.Image) -> Image.Image:
+    """Brings 16-bit, 32-bit and float greys to 8 bits; Pillow's own conversion cuts them off at 255 instead."""
+    if not image.mode.startswith("I") and image.mode != "F":
+        return image
+    grey = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
+    if image.mode.startswith("I;16") or grey.max() > 255:
+        grey = grey / 257
+    elif image.mode == "F" and grey.max() <= 1:
+        grey = grey * 255
+    return Image.fromarray(np.rint(grey.clip(0, 255)).astype(np.uint8))

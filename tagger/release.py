@@ -1,0 +1,294 @@
+"""Release folders: one published tagger, everything it means beside its weights. Knows no torch until weights move.
+
+    config.json        {"format": "manabooru-release", "version": 1, "name": "starter", "title": "starter (clipart)",
+                        "licence": "CC-BY-SA-4.0", "created_at": "2026-11-23T01:00:00Z", "kind": "camie",
+                        "architecture": {...},   as tagger/architecture.py has it
+                        "preprocess": {...},     as tagger/preprocess.py has it
+                        "weights": {"file": "model.safetensors", "dtype": "float16"},
+                        "score_floor": 0.10, "max_predictions": 256, "exclusive_categories": ["rating"]}
+    model.safetensors  published key names
+    vocabulary.json    as tagger/vocabulary.py has it
+    thresholds.json    as tagger/thresholds.py has it
+    metrics.json       what was measured, for people and pages
+    card.md            what it is, what it was trained on, what it cannot do
+    CREDITS.md         where licences ask for one
+
+A folder is written beside its place under a temporary name and renamed, so that a reader sees all of it or nothing.
+Weights are safetensors and never a pickle, which could run code when opened.
+"""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tagger import thresholds as threshold_layout
+from tagger.architecture import Architecture
+from tagger.preprocess import Preprocess
+from tagger.vocabulary import CATEGORIES, Vocabulary
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = "manabooru-release"
+VERSION = 1
+KINDS = ("camie",)
+DTYPES = ("float16", "bfloat16", "float32")
+DEFAULTS = {
+    "licence": "",
+    "weights": {"file": "model.safetensors", "dtype": "float16"},
+    "score_floor": 0.10,
+    "max_predictions": 256,
+    "exclusive_categories": ["rating"],
+}
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class ReleaseError(ValueError):
+    """A sentence saying what is wrong with a release folder and what to do."""
+
+
+@dataclass(frozen=True)
+class ReleaseFolder:
+    folder: Path
+    config: dict[str, Any]
+    name: str
+    title: str
+    architecture: Architecture
+    preprocess: Preprocess
+    vocabulary: Vocabulary
+    thresholds: dict[str, Any]
+    metrics: dict[str, Any]
+    card: str
+
+    @property
+    def weights_file(self) -> Path:
+        return self.folder / self.config["weights"]["file"]
+
+    @property
+    def score_floor(self) -> float:
+        return self.config["score_floor"]
+
+    @property
+    def max_predictions(self) -> int:
+        return self.config["max_predictions"]
+
+    @property
+    def exclusive_categories(self) -> list[str]:
+        """Categories of which a post has exactly one tag, the most confident, never cut by a threshold."""
+        return self.config["exclusive_categories"]
+
+
+def read(folder: Path | str) -> ReleaseFolder:
+    """Reads and checks all but the weights' numbers. Raises ReleaseError."""
+    folder = Path(folder)
+    refuse_pickle(folder)
+    if not folder.is_dir():
+        raise ReleaseError(f"There is no release folder at {folder}; check the path.")
+    config = DEFAULTS | _json(folder / "config.json")
+    _check_config(config, folder)
+    try:
+        architecture = Architecture.from_config(config["architecture"])
+        preprocess = Preprocess.from_config(config["preprocess"])
+        vocabulary = Vocabulary.from_config(_json(folder / "vocabulary.json"))
+        thresholds = _json(folder / "thresholds.json")
+        threshold_layout.check(thresholds)
+    except ReleaseError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise ReleaseError(f"The release in {folder} cannot be used: {error}") from error
+    if len(vocabulary) != architecture.tag_count:
+        raise ReleaseError(
+            f"The release in {folder} names {len(vocabulary)} tags but its model scores {architecture.tag_count}."
+        )
+    metrics = _json(folder / "metrics.json") if (folder / "metrics.json").exists() else {}
+    card = (folder / "card.md").read_text("utf-8") if (folder / "card.md").exists() else ""
+    name, title = config["name"], config.get("title") or config["name"]
+    return ReleaseFolder(folder, config, name, title, architecture, preprocess, vocabulary, thresholds, metrics, card)
+
+
+def write(
+    folder: Path | str,
+    *,
+    config: Mapping[str, Any],
+    weights: "Mapping[str, Tensor] | Path",
+    vocabulary: Vocabulary,
+    thresholds: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    card: str,
+    extra_files: Mapping[str, str | bytes | Path] | None = None,
+    replace: bool = False,
+) -> ReleaseFolder:
+    """Writes a release folder whole or not at all. `weights` is a state dict or a safetensors file.
+
+    Floats are stored in config's weights dtype. Raises ReleaseError, also when the folder exists and `replace` is off.
+    """
+    folder = Path(folder).absolute()
+    if folder.exists() and not replace:
+        raise ReleaseError(f"{folder} exists already; choose another name or remove it first.")
+    created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    full = {"format": FORMAT, "version": VERSION, "kind": "camie", "created_at": created, **DEFAULTS, **config}
+    _check_config(full, folder, weights_there=False)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        _write_json(temporary / "config.json", full)
+        _write_weights(temporary / full["weights"]["file"], weights, full["weights"]["dtype"])
+        vocabulary.write(temporary / "vocabulary.json")
+        _write_json(temporary / "thresholds.json", thresholds)
+        _write_json(temporary / "metrics.json", metrics)
+        (temporary / "card.md").write_text(card, "utf-8")
+        _write_extra(temporary, extra_files or {})
+        read(temporary)
+        _rename(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return read(folder)
+
+
+def load_weights(release: ReleaseFolder) -> "dict[str, Tensor]":
+    """The tensors as stored, mapped from the file. Raises ReleaseError for a damaged file."""
+    return _load(release.weights_file)
+
+
+def require_shapes(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], source: Path) -> None:
+    """Raises ReleaseError listing every kind of difference: missing, unexpected and wrong-shaped keys."""
+    wrong = [
+        f"{key} is {tuple(found[key])}, not {tuple(shape)}"
+        for key, shape in expected.items()
+        if key in found and tuple(found[key]) != tuple(shape)
+    ]
+    differences = {
+        "missing": [key for key in expected if key not in found],
+        "unexpected": [key for key in found if key not in expected],
+        "wrong-shaped": wrong,
+    }
+    parts = [f"{len(keys)} {kind} ({_some(keys)})" for kind, keys in differences.items() if keys]
+    if parts:
+        raise ReleaseError(f"The weights in {source} do not fit the model of config.json: {'; '.join(parts)}.")
+
+
+def refuse_pickle(file: Path) -> None:
+    if file.suffix.lower() in {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"}:
+        raise ReleaseError(
+            f"{file.name} is a pickle, which can run code when opened; convert it to safetensors where you trust it."
+        )
+
+
+def _some(keys: list[str], limit: int = 5) -> str:
+    return ", ".join(keys[:limit]) + (f" and {len(keys) - limit} more" if len(keys) > limit else "")
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ReleaseError(f"{file.parent} is not a release folder: it has no {file.name}.") from error
+    except (OSError, ValueError) as error:
+        raise ReleaseError(f"{file} cannot be read ({error}); copy the release again.") from error
+    if not isinstance(value, dict):
+        raise ReleaseError(f"{file} is not a JSON object; copy the release again.")
+    return value
+
+
+def _check_config(config: Mapping[str, Any], folder: Path, weights_there: bool = True) -> None:
+    """The parts of config.json that no other module owns."""
+    if config.get("format") != FORMAT:
+        raise ReleaseError(f"{folder} is not a release folder: its config.json does not say {FORMAT}.")
+    if config.get("version") != VERSION:
+        raise ReleaseError(f"{folder} has release version {config.get('version')!r}; this program reads {VERSION}.")
+    if config.get("kind") not in KINDS:
+        raise ReleaseError(f"{folder} holds a tagger of the unknown kind {config.get('kind')!r}; update this program.")
+    if not isinstance(config.get("name"), str) or not NAME.fullmatch(config["name"]):
+        raise ReleaseError(
+            f"The release name {config.get('name')!r} must be letters, digits, dots, dashes, underscores."
+        )
+    for part in ("architecture", "preprocess", "weights"):
+        if not isinstance(config.get(part), Mapping):
+            raise ReleaseError(f"The config.json of {folder} lacks its part {part}.")
+    _check_limits(config, folder)
+    weights = config["weights"]
+    file = Path(str(weights.get("file")))
+    refuse_pickle(file)
+    if file.suffix != ".safetensors" or len(file.parts) != 1 or weights.get("dtype") not in DTYPES:
+        raise ReleaseError(f"The weights of {folder} must be a .safetensors file in it, in {' or '.join(DTYPES)}.")
+    if weights_there and not (folder / file).is_file():
+        raise ReleaseError(f"The release in {folder} lacks its weights {file}; copy the release again.")
+
+
+def _check_limits(config: Mapping[str, Any], folder: Path) -> None:
+    floor, most, exclusive = config["score_floor"], config["max_predictions"], config["exclusive_categories"]
+    if isinstance(floor, bool) or not isinstance(floor, int | float) or not 0 < floor < 1:
+        raise ReleaseError(f"The score_floor of {folder} is {floor!r}; it must be between 0 and 1.")
+    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+        raise ReleaseError(f"The max_predictions of {folder} is {most!r}; it must be a whole number of at least 1.")
+    if not isinstance(exclusive, list) or not set(exclusive) <= set(CATEGORIES):
+        raise ReleaseError(f"The exclusive_categories of {folder} must be a list of {', '.join(CATEGORIES)}.")
+
+
+def _write_json(file: Path, value: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _write_weights(file: Path, weights: "Mapping[str, Tensor] | Path", dtype: str) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    if isinstance(weights, str | Path):
+        refuse_pickle(Path(weights))
+        weights = _load(Path(weights))
+    save_file({key: _stored(tensor, getattr(torch, dtype)) for key, tensor in weights.items()}, file, {"format": "pt"})
+
+
+def _load(file: Path) -> "dict[str, Tensor]":
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise ReleaseError(f"The weights in {file} are damaged ({error}); copy them again.") from error
+
+
+def _stored(tensor: "Tensor", dtype: Any) -> "Tensor":
+    """A copy in the stored dtype; counters stay whole numbers, and what half precision cannot hold stays as it is."""
+    tensor = tensor.detach().cpu().contiguous()
+    if not tensor.is_floating_point():
+        return tensor.clone()
+    if not tensor.isfinite().all():
+        raise ReleaseError("The weights hold numbers that are not finite; go back to an earlier checkpoint.")
+    smaller = tensor.to(dtype)
+    return smaller if smaller.isfinite().all() else tensor.clone()
+
+
+def _write_extra(folder: Path, files: Mapping[str, str | bytes | Path]) -> None:
+    for name, content in files.items():
+        if Path(name).name != name or (folder / name).exists():
+            raise ReleaseError(f"The extra file {name} must have a plain name that the release does not use itself.")
+        if isinstance(content, Path):
+            shutil.copyfile(content, folder / name)
+        elif isinstance(content, bytes):
+            (folder / name).write_bytes(content)
+        else:
+            (folder / name).write_text(content, "utf-8")
+
+
+def _rename(temporary: Path, folder: Path) -> None:
+    """Puts the finished folder in its place; an older one there is moved aside first and removed after."""
+    for file in temporary.iterdir():
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+    temporary.chmod(0o755)  # mkdtemp makes it private; a worker may run as another user
+    if not folder.exists():
+        temporary.rename(folder)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    folder.rename(old)
+    temporary.rename(folder)
+    shutil.rmtree(old)
