@@ -7,22 +7,13 @@ from __future__ import annotations
 
 import os
 import secrets
-from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-BASE_DIR = Path(__file__).resolve().parent.parent
+from gallery import dotenv
 
-
-def _read_dotenv(path: Path) -> None:
-    """Put KEY=VALUE lines into the environment; what is already set there wins."""
-    if not path.is_file():
-        return
-    for line in path.read_text(encoding="utf-8").splitlines():
-        key, separator, value = line.strip().partition("=")
-        if separator and not key.startswith("#"):
-            os.environ.setdefault(key.strip(), value.strip().strip("\"'"))
+BASE_DIR = dotenv.ROOT
 
 
 def _text(name: str, default: str = "") -> str:
@@ -56,10 +47,8 @@ def _list(name: str, default: str) -> list[str]:
     return [part.strip() for part in _text(name, default).split(",") if part.strip()]
 
 
-_read_dotenv(Path(_text("MANABOORU_ENV_FILE", str(BASE_DIR / ".env"))))
-
-# Everything that the site writes lies here: database, pictures, releases, exports, runs.
-DATA_DIR = Path(_text("MANABOORU_DATA", str(BASE_DIR / "data"))).expanduser().resolve()
+dotenv.read()
+DATA_DIR = dotenv.data_folder()
 
 
 def _secret_key() -> str:

@@ -26,10 +26,12 @@ def _start_servers() -> None:
         return
     from gallery import embedded
 
-    servers = embedded.start(data / "servers", fast=True)
-    os.environ["DATABASE_URL"] = servers.database_url
-    os.environ["REDIS_URL"] = servers.redis_url
+    try:
+        servers = embedded.start(data / "servers", fast=True)
+    except embedded.EmbeddedError as error:
+        sys.exit(str(error))
     atexit.register(servers.stop)
+    os.environ.update(servers.environment())
 
 
 _start_servers()
