@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import efficientnet_v2_l
 
 from tagger.architecture import FEATURE_SIZES
 
@@ -118,8 +117,14 @@ def lite(rows: tuple[Row, ...], stem: int, size: int) -> nn.Sequential:
     return features
 
 
+def v2_l() -> nn.Sequential:
+    from torchvision.models import efficientnet_v2_l  # loading torchvision takes longer than loading torch itself
+
+    return efficientnet_v2_l(weights=None).features
+
+
 BUILDERS: dict[str, Callable[[int], nn.Sequential]] = {
-    "efficientnet_v2_l": lambda size: efficientnet_v2_l(weights=None).features,
+    "efficientnet_v2_l": lambda size: v2_l(),
     "efficientnet_lite0": lambda size: lite(LITE0, 32, size),
     "efficientnet_tiny": lambda size: lite(TINY, 16, size),
 }

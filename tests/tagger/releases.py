@@ -1,9 +1,11 @@
 """Small releases with random weights, made in a moment: their tags mean nothing, all else is real."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from tagger import release
 from tagger.model import Architecture, CamieTagger
@@ -33,24 +35,31 @@ def architecture(**changes: Any) -> Architecture:
 
 
 def model(seed: int = 0, **changes: Any) -> CamieTagger:
-    """A model whose scores spread widely, so that thresholds have something to cut."""
+    """A model whose scores spread widely and differ from picture to picture, so that thresholds have work to do."""
     torch.manual_seed(seed)
     tagger = CamieTagger(architecture(**changes))
     with torch.no_grad():
         for parameter in tagger.parameters():
             if parameter.ndim == 2:
                 parameter.normal_(std=2 / parameter.shape[1] ** 0.5)
-        for buffer_name, buffer in tagger.named_buffers():
-            if buffer_name.endswith(("running_mean", "running_var")):
-                buffer.add_(torch.rand_like(buffer) * 0.1)
+        measure_norms(tagger)
     return tagger.eval()
+
+
+def measure_norms(tagger: CamieTagger) -> None:
+    """Sets the batch norms' statistics from coloured noise; untouched, they let random features die out."""
+    for module in tagger.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    colours = torch.rand(16, 3, 1, 1)
+    tagger.train().features(colours + torch.rand(16, 3, 64, 64) - 0.5)
 
 
 def thresholds() -> dict[str, Any]:
     values = {mode: 0.30 + 0.05 * place for place, mode in enumerate(MODES)}
     modes = {mode: {"threshold": value, "micro_f1": 0.5, "macro_f1": 0.4} for mode, value in values.items()}
     general = {"balanced": {"threshold": 0.42}, "high_precision": {"threshold": 0.9}}
-    return {stage: {"overall": modes, "general": general} for stage in ("initial", "refined")}
+    return {stage: copy.deepcopy({"overall": modes, "general": general}) for stage in ("initial", "refined")}
 
 
 def write(folder: Path, seed: int = 0, config: dict[str, Any] | None = None, **changes: Any) -> ReleaseFolder:
