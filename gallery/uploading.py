@@ -1,0 +1,151 @@
+"""Take a file in: verify, hash, refuse copies, store, thumbnails, mark as waiting for the tagger."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import BinaryIO
+
+from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser
+from django.core.files.base import ContentFile, File
+from django.core.files.storage import default_storage
+from django.db import connection, transaction
+
+from gallery import indexing, pictures, tagging
+from gallery.models import THUMBNAIL_SIZES, Post, PostStatus, TagIndex
+
+_CHUNK = 1 << 20
+
+
+class Refused(ValueError):
+    """A file that was not taken; the text is one sentence for the person who sent it."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    post: Post
+    created: bool  # False: the site had this very file already
+
+
+def store(
+    file: BinaryIO,
+    *,
+    name: str = "",
+    uploader: AbstractBaseUser | None = None,
+    source: str = "",
+    credit: str = "",
+) -> Stored:
+    """Make a post of a file open for reading. Raises Refused, and then nothing is stored.
+
+    A copy (the same bytes) finds the existing post. A deleted one is restored for staff and for
+    its uploader, who may restore it anyway, and refused to everybody else.
+    """
+    sha256, md5, size = _digest(file)
+    if existing := Post.objects.filter(sha256=sha256).first():
+        return Stored(_again(existing, uploader), created=False)
+    try:
+        picture = pictures.inspect(file, THUMBNAIL_SIZES)
+    except pictures.BadPicture as error:
+        raise Refused(str(error)) from error
+    post = Post(
+        sha256=sha256,
+        md5=md5,
+        file_size=size,
+        ext=picture.ext,
+        width=picture.width,
+        height=picture.height,
+        animated=picture.animated,
+        perceptual_hash=picture.perceptual_hash,
+        file_name=_clean_name(name or str(getattr(file, "name", "") or "")),
+        source=source.strip(),
+        credit=credit.strip(),
+        uploader_id=uploader.pk if uploader else None,
+    )
+    with transaction.atomic():
+        _one_at_a_time(sha256)
+        if existing := Post.objects.filter(sha256=sha256).first():
+            return Stored(_again(existing, uploader), created=False)
+        _write(post, file, picture)
+    return Stored(post, created=True)
+
+
+def delete(post: Post) -> None:
+    """Take a post out of every list and search; its file and its verdicts stay, to restore it."""
+    _set_status(post, PostStatus.DELETED)
+
+
+def restore(post: Post) -> None:
+    """Bring a deleted post back, as it was."""
+    _set_status(post, PostStatus.ACTIVE)
+    transaction.on_commit(tagging.wake, robust=True)
+
+
+@transaction.atomic
+def _set_status(post: Post, status: PostStatus) -> None:
+    post.status = status
+    post.save(update_fields=["status"])
+    indexing.rebuild([post.pk])
+
+
+def _again(post: Post, uploader: AbstractBaseUser | None) -> Post:
+    if post.status == PostStatus.DELETED:
+        if not (uploader and (uploader.is_staff or uploader.pk == post.uploader_id)):
+            raise Refused("This picture was deleted from the site: ask its staff to restore it.")
+        restore(post)
+    return post
+
+
+def _digest(file: BinaryIO) -> tuple[str, str, int]:
+    """sha256, md5 and size, read in pieces. Refuses empty and too large files."""
+    sha256, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+    for chunk in _chunks(file):
+        size += len(chunk)
+        if size > settings.UPLOAD_MAX_MB * 1024 * 1024:
+            raise Refused(f"The file is too large: send one of at most {settings.UPLOAD_MAX_MB} MB.")
+        sha256.update(chunk)
+        md5.update(chunk)
+    if size == 0:
+        raise Refused("The file is empty: choose a picture.")
+    return sha256.hexdigest(), md5.hexdigest(), size
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    file.seek(0)
+    while chunk := file.read(_CHUNK):
+        yield chunk
+
+
+def _clean_name(name: str) -> str:
+    base = PurePosixPath(name.replace("\\", "/")).name
+    return "".join(character for character in base if character.isprintable())[:255]
+
+
+def _one_at_a_time(sha256: str) -> None:
+    """Let two uploads of the same bytes take turns until the transaction ends."""
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_advisory_xact_lock(%s)", [int.from_bytes(bytes.fromhex(sha256[:16]), signed=True)])
+
+
+def _write(post: Post, file: BinaryIO, picture: pictures.Picture) -> None:
+    """Files, row and empty index row; when the row fails, the files go again.
+
+    Nobody else owns these paths: they are named by the content, and the caller holds its lock. A
+    file already there was left by a process that died, perhaps half written.
+    """
+    files = {post.file_path: File(file)}
+    files |= {post.thumbnail_path(size): ContentFile(webp) for size, webp in picture.thumbnails.items()}
+    try:
+        for path, content in files.items():
+            default_storage.delete(path)
+            content.seek(0)
+            default_storage.save(path, content)
+        post.save()
+        TagIndex.objects.create(post=post)
+    except BaseException:
+        for path in files:
+            default_storage.delete(path)
+        raise
+    transaction.on_commit(tagging.wake, robust=True)
