@@ -31,6 +31,7 @@ _NO_NETWORK = re.compile(
     r"|Network is unreachable|error sending request|client error \(Connect\)|operation timed out|No route to host"
 )
 _PLAIN_LINE_SECONDS = 15
+_SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 class SetupError(Exception):
@@ -268,6 +269,8 @@ def install(folder: Path, name: str, torch: Torch) -> None:
 def _for_uv() -> dict[str, str]:
     """uv reads none of pip's settings, so the ones that a closed network needs are handed on."""
     handed = {"UV_PYTHON_DOWNLOADS": "never"}
+    if _SYSTEM_CERTIFICATES.is_file():  # uv brings its own, which know no company's proxy
+        handed |= {"UV_SYSTEM_CERTS": "1", "UV_NATIVE_TLS": "1"}
     for mine, theirs in (("UV_DEFAULT_INDEX", "PIP_INDEX_URL"), ("SSL_CERT_FILE", "PIP_CERT")):
         if os.environ.get(theirs) and not os.environ.get(mine):
             handed[mine] = os.environ[theirs]
