@@ -7,9 +7,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
-from django.urls import reverse
 
-from gallery import inviting, releasing, seeding
+from gallery import inviting
 from gallery.models import Release
 
 STARTER = settings.BASE_DIR / "tagger" / "releases" / "starter"
@@ -27,10 +26,12 @@ class Command(BaseCommand):
         call_command("migrate", interactive=False, verbosity=0)
         self._install_starter()
         if demo:
+            from gallery import seeding
+
             self.stdout.write("Putting the seed gallery in ...")
             self.stdout.write(f"The seed gallery is there: {seeding.install_seed()} pictures are new.")
         if token := inviting.first_admin_token():
-            link = f"{address.rstrip('/')}{reverse('join', args=[token])}"
+            link = f"{address.rstrip('/')}/join/{token}/"
             if link_file:
                 link_file.write_text(link, encoding="utf-8")
             else:
@@ -42,5 +43,7 @@ class Command(BaseCommand):
         if not (STARTER / "config.json").is_file():
             self.stdout.write(f"No starter release lies in {STARTER}: uploads wait untagged until one is installed.")
             return
+        from gallery import releasing
+
         releasing.install(STARTER, activate=True)
         self.stdout.write("The starter release is installed.")
