@@ -1,18 +1,22 @@
-"""What views share that is about HTTP alone: who may come in, and where to go next."""
+"""What views share that is about HTTP alone: who may come in, where to go next, files as a stream."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tarfile
+from collections.abc import Callable, Iterator
 from functools import wraps
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django_htmx.http import HttpResponseClientRedirect
 
 View = Callable[..., HttpResponse]
+
+_CHUNK = 1 << 18
 
 
 def to_login(request: HttpRequest) -> HttpResponse:
@@ -59,3 +63,36 @@ def next_path(request: HttpRequest, default: str = "/") -> str:
     """Where a form asked to go after it, if that is on this site."""
     target = request.POST.get("next", "")
     return target if url_has_allowed_host_and_scheme(target, {request.get_host()}) else default
+
+
+def tar_response(folder: Path) -> StreamingHttpResponse:
+    """`folder` as a tar file, read while it is sent: never whole in memory, its length known before."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    heads = [_head(path, folder) for path in files]
+    blocks = sum(len(head) + _padded(path.stat().st_size) for path, head in zip(files, heads, strict=True))
+    response = StreamingHttpResponse(_tar(files, heads), content_type="application/x-tar")
+    response["Content-Disposition"] = f'attachment; filename="{folder.name}.tar"'
+    response["Content-Length"] = blocks + 2 * tarfile.BLOCKSIZE
+    return response
+
+
+def _tar(files: list[Path], heads: list[bytes]) -> Iterator[bytes]:
+    for path, head in zip(files, heads, strict=True):
+        yield head
+        size = 0
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                size += len(chunk)
+                yield chunk
+        yield b"\0" * (_padded(size) - size)
+    yield b"\0" * (2 * tarfile.BLOCKSIZE)
+
+
+def _head(path: Path, folder: Path) -> bytes:
+    info = tarfile.TarInfo(str(Path(folder.name, path.relative_to(folder))))
+    info.size, info.mtime = path.stat().st_size, int(path.stat().st_mtime)
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+def _padded(size: int) -> int:
+    return -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib.auth import get_user_model, password_validation
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.utils.datastructures import MultiValueDict
+
+from gallery.models import CATEGORY_ORDER, Category, Invitation, Profile, Tag, TagAlias
+
+# A post has one rating whatever its confidence, so a profile has no threshold for it.
+PROFILE_CATEGORIES = [category for category in CATEGORY_ORDER if category != Category.RATING]
+
+
+class PictureForm(forms.Form):
+    """What is said of all the pictures of one upload; the files come beside it."""
+
+    source = forms.CharField(required=False, max_length=2000, label="Source")
+    credit = forms.CharField(required=False, max_length=500, label="Artist and licence")
+
+
+class SignInForm(forms.Form):
+    username = forms.CharField(
+        max_length=150, label="Name", widget=forms.TextInput({"autocomplete": "username", "autofocus": True})
+    )
+    password = forms.CharField(
+        strip=False, label="Password", widget=forms.PasswordInput({"autocomplete": "current-password"})
+    )
+
+
+class JoinForm(forms.Form):
+    """A new account's name and password, checked as Django checks them."""
+
+    username = forms.CharField(
+        max_length=150,
+        label="Name",
+        validators=[User.username_validator],
+        help_text="Letters, digits and @ . + - _",
+        widget=forms.TextInput({"autocomplete": "username", "autofocus": True}),
+    )
+    password = forms.CharField(
+        strip=False,
+        label="Password",
+        help_text="At least 8 characters, and not a common one.",
+        widget=forms.PasswordInput({"autocomplete": "new-password"}),
+    )
+
+    def clean_username(self) -> str:
+        name = self.cleaned_data["username"]
+        if get_user_model().objects.filter(username__iexact=name).exists():
+            raise ValidationError("Somebody here has this name: choose another.")
+        return name
+
+    def clean(self) -> None:
+        name, password = self.cleaned_data.get("username"), self.cleaned_data.get("password")
+        if name and password:
+            try:
+                password_validation.validate_password(password, User(username=name))
+            except ValidationError as error:
+                self.add_error("password", error)
+
+
+class InvitationForm(forms.Form):
+    role = forms.ChoiceField(choices=Invitation.Role.choices, initial=Invitation.Role.MEMBER)
+    days = forms.IntegerField(min_value=1, max_value=90, initial=7, label="Good for (days)")
+
+
+class PathForm(forms.Form):
+    folder = forms.CharField(max_length=1000, label="Folder on this server")
+
+
+class TagAgainForm(forms.Form):
+    SCOPES = [
+        ("older", "Posts that an older release tagged"),
+        ("search", "Posts that a search finds"),
+        ("all", "All posts"),
+    ]
+    scope = forms.ChoiceField(choices=SCOPES, initial="older", widget=forms.RadioSelect)
+    query = forms.CharField(required=False, max_length=1000, label="Search")
+
+    def clean(self) -> None:
+        if self.cleaned_data.get("scope") == "search" and not self.cleaned_data.get("query", "").strip():
+            self.add_error("query", "Write the search whose posts should be tagged again, or choose all posts.")
+
+
+def _percent(label: str, *, required: bool = False) -> forms.FloatField:
+    return forms.FloatField(
+        min_value=0,
+        max_value=100,
+        required=required,
+        label=label,
+        widget=forms.NumberInput({"step": "0.1", "inputmode": "decimal"}),
+        error_messages={
+            "min_value": "A threshold lies between 0 and 100%.",
+            "max_value": "A threshold lies between 0 and 100%.",
+            "invalid": "Write a number between 0 and 100.",
+        },
+    )
+
+
+class ProfileForm(forms.Form):
+    """A profile in percent: one number overall, one per category if set, and rows of tag and number."""
+
+    name = forms.CharField(max_length=60, label="Name", error_messages={"required": "Give the profile a name."})
+    overall = _percent("Overall", required=True)
+
+    def __init__(self, data: MultiValueDict[str, str] | None = None, *, start: Profile) -> None:
+        initial = {"name": start.name, "overall": _to_percent(start.overall)}
+        initial |= {f"category_{name}": _to_percent(value) for name, value in start.by_category.items()}
+        super().__init__(data, initial=initial)
+        for category in PROFILE_CATEGORIES:
+            self.fields[f"category_{category.label}"] = _percent(category.label)
+        self.tag_rows: list[dict[str, Any]] = [
+            {"tag": name, "percent": _to_percent(value), "error": ""} for name, value in sorted(start.by_tag.items())
+        ]
+        if data is not None:
+            pairs = zip(data.getlist("tag"), data.getlist("tag_percent"), strict=False)
+            self.tag_rows = [{"tag": tag, "percent": percent, "error": ""} for tag, percent in pairs if tag.strip()]
+
+    def category_fields(self) -> list[forms.BoundField]:
+        return [self[f"category_{category.label}"] for category in PROFILE_CATEGORIES]
+
+    def clean(self) -> dict[str, Any]:
+        """Adds `by_category` and `by_tag`, in the words of Profile."""
+        self.cleaned_data["by_category"] = {
+            category.label: value / 100
+            for category in PROFILE_CATEGORIES
+            if (value := self.cleaned_data.get(f"category_{category.label}")) is not None
+        }
+        self.cleaned_data["by_tag"] = self._by_tag()
+        return self.cleaned_data
+
+    def _by_tag(self) -> dict[str, float]:
+        named = {row["tag"]: row["tag"].strip().lower().replace(" ", "_") for row in self.tag_rows}
+        known = set(Tag.objects.filter(name__in=named.values()).values_list("name", flat=True))
+        aliases = dict(TagAlias.objects.filter(name__in=named.values()).values_list("name", "tag__name"))
+        by_tag: dict[str, float] = {}
+        for row in self.tag_rows:
+            name = named[row["tag"]]
+            name = aliases.get(name, name)
+            number = _number(row["percent"])
+            if number is None:
+                row["error"] = "Write a number between 0 and 100 for this tag."
+            elif name not in known | set(aliases.values()):
+                row["error"] = f"No tag here is called “{name}”: check its spelling."
+            else:
+                by_tag[name] = number / 100
+        if any(row["error"] for row in self.tag_rows):
+            self.add_error(None, "One of the numbers for single tags can't be used: see below.")
+        return by_tag
+
+
+def _to_percent(value: float) -> float:
+    return round(value * 100, 1)
+
+
+def _number(text: Any) -> float | None:
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        return None
+    return value if 0 <= value <= 100 else None
