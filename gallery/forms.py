@@ -3,9 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.contrib.auth import get_user_model, password_validation
-from django.contrib.auth.models import User
-from django.core.exceptions import ValidationError
 from django.utils.datastructures import MultiValueDict
 
 from gallery.models import CATEGORY_ORDER, Category, Invitation, Profile, Tag, TagAlias
@@ -31,12 +28,11 @@ class SignInForm(forms.Form):
 
 
 class JoinForm(forms.Form):
-    """A new account's name and password, checked as Django checks them."""
+    """A new account's name and password; `inviting.accept` checks them."""
 
     username = forms.CharField(
         max_length=150,
         label="Name",
-        validators=[User.username_validator],
         help_text="Letters, digits and @ . + - _",
         widget=forms.TextInput({"autocomplete": "username", "autofocus": True}),
     )
@@ -46,20 +42,6 @@ class JoinForm(forms.Form):
         help_text="At least 8 characters, and not a common one.",
         widget=forms.PasswordInput({"autocomplete": "new-password"}),
     )
-
-    def clean_username(self) -> str:
-        name = self.cleaned_data["username"]
-        if get_user_model().objects.filter(username__iexact=name).exists():
-            raise ValidationError("Somebody here has this name: choose another.")
-        return name
-
-    def clean(self) -> None:
-        name, password = self.cleaned_data.get("username"), self.cleaned_data.get("password")
-        if name and password:
-            try:
-                password_validation.validate_password(password, User(username=name))
-            except ValidationError as error:
-                self.add_error("password", error)
 
 
 class InvitationForm(forms.Form):
@@ -122,15 +104,18 @@ class ProfileForm(forms.Form):
     def category_fields(self) -> list[forms.BoundField]:
         return [self[f"category_{category.label}"] for category in PROFILE_CATEGORIES]
 
-    def clean(self) -> dict[str, Any]:
-        """Adds `by_category` and `by_tag`, in the words of Profile."""
-        self.cleaned_data["by_category"] = {
-            category.label: value / 100
-            for category in PROFILE_CATEGORIES
-            if (value := self.cleaned_data.get(f"category_{category.label}")) is not None
+    def clean(self) -> None:
+        self.by_tag = self._by_tag()
+
+    def cleaned_profile(self) -> dict[str, Any]:
+        """What was written, in the words and parts of one of Profile."""
+        numbers = {category.label: self.cleaned_data[f"category_{category.label}"] for category in PROFILE_CATEGORIES}
+        return {
+            "name": self.cleaned_data["name"],
+            "overall": self.cleaned_data["overall"] / 100,
+            "by_category": {name: value / 100 for name, value in numbers.items() if value is not None},
+            "by_tag": self.by_tag,
         }
-        self.cleaned_data["by_tag"] = self._by_tag()
-        return self.cleaned_data
 
     def _by_tag(self) -> dict[str, float]:
         named = {row["tag"]: row["tag"].strip().lower().replace(" ", "_") for row in self.tag_rows}

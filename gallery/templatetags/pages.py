@@ -40,3 +40,20 @@ def part(byte: int | None) -> str:
 def percent(byte: int | None) -> str:
     """A confidence byte for reading: 50%."""
     return "" if byte is None else f"{min(byte, 254) / 254:.0%}"
+
+
+@register.filter
+def as_percent(value: float | None) -> str:
+    """A part of one for reading: 35%, 26.2%."""
+    return "" if value is None else f"{value * 100:.1f}".removesuffix(".0") + "%"
+
+
+@register.filter
+def duration(seconds: float | None) -> str:
+    """A length of time for reading, in its largest fitting unit: 40 seconds, 3 minutes, 2 hours."""
+    value, unit = max(1, round(seconds or 0)), "second"
+    for size, larger in ((60, "minute"), (60, "hour"), (24, "day")):
+        if value < 2 * size:
+            break
+        value, unit = round(value / size), larger
+    return f"{value:,} {unit}{'' if value == 1 else 's'}"

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from django.contrib import messages
+from django.db.models import Count
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_POST, require_safe
+
+from gallery import releasing
+from gallery.forms import PathForm
+from gallery.http import staff_only
+from gallery.models import Category, Post, Prediction, Release, Tag
+
+
+@require_safe
+@staff_only
+def releases(request: HttpRequest) -> HttpResponse:
+    """The taggers installed here, and a form that installs another from a folder of this server."""
+    return _list(request, PathForm())
+
+
+def _list(request: HttpRequest, form: PathForm) -> HttpResponse:
+    found = Release.objects.order_by("-active", "-installed_at").annotate(tagged=Count("predictions"))
+    return render(request, "staff/releases.html", {"releases": found, "form": form})
+
+
+@require_POST
+@staff_only
+def install_release(request: HttpRequest) -> HttpResponse:
+    form = PathForm(request.POST)
+    if form.is_valid():
+        try:
+            found = releasing.install(Path(form.cleaned_data["folder"]).expanduser())
+            messages.success(request, f"{found.title} is installed. It tags nothing before it is activated.")
+            return redirect("release", found.pk)
+        except releasing.ReleaseError as error:
+            form.add_error("folder", str(error))
+    return _list(request, form)
+
+
+@require_safe
+@staff_only
+def release(request: HttpRequest, pk: int) -> HttpResponse:
+    """One release: what it is, how good, and what activating it would change."""
+    found = get_object_or_404(Release, pk=pk)
+    active = Release.objects.filter(active=True).first()
+    context = {
+        "release": found,
+        "vocabulary": _vocabulary(found),
+        "rows": _metrics(found),
+        "active": active,
+        "change": _change(found, active),
+    }
+    return render(request, "staff/release.html", context)
+
+
+def _vocabulary(release: Release) -> list[tuple[str, int]]:
+    counts = Tag.objects.filter(pk__in=release.tag_ids).values_list("category").annotate(number=Count("id"))
+    return [(Category(category).label, number) for category, number in counts.order_by("-number")]
+
+
+def _change(new: Release, active: Release | None) -> dict[str, int]:
+    """What differs from the active release: tags it knows more and no more, and posts it has not seen."""
+    old = set(active.tag_ids) if active else set()
+    posts = Post.objects.active().count()
+    seen = Prediction.objects.filter(release=new, post__status="active").count()
+    return {"more": len(set(new.tag_ids) - old), "fewer": len(old - set(new.tag_ids)), "unseen": posts - seen}
+
+
+def _metrics(release: Release) -> list[tuple[str, str]]:
+    """Every number of the release's metrics, a nested name with its path: `test · refined · micro f1`."""
+    return list(_flat(release.metrics))
+
+
+def _flat(value: object, path: tuple[str, ...] = ()):
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _flat(inner, (*path, str(name).replace("_", " ")))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield " · ".join(path), f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
+
+
+@require_POST
+@staff_only
+def activate_release(request: HttpRequest, pk: int) -> HttpResponse:
+    found = get_object_or_404(Release, pk=pk)
+    try:
+        releasing.use(found)
+    except releasing.ReleaseError as error:
+        messages.error(request, str(error))
+        return redirect("release", found.pk)
+    messages.success(request, f"{found.title} tags new posts from now on. Posts tagged before keep their tags.")
+    return redirect("tag_again")

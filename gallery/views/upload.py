@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig, TooManyFilesSent
+from django.core.files.uploadedfile import UploadedFile
+from django.core.files.uploadhandler import FileUploadHandler, SkipFile
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
+from django.views.decorators.http import require_http_methods, require_safe
+
+from gallery import correcting, profiles, uploading
+from gallery.forms import PictureForm
+from gallery.http import member_only
+from gallery.models import CATEGORY_ORDER, Post, Release, TaggingState
+
+_POLL_FIRST = 400  # milliseconds until the page asks for a fresh upload's tags
+_POLL_MOST = 5000
+
+
+@dataclass
+class Row:
+    """What became of one file."""
+
+    name: str
+    post: Post | None = None
+    created: bool = False
+    refusal: str = ""
+
+
+class SizeLimit(FileUploadHandler):
+    """Drops a file once it passes the site's limit, so that it never fills the disk, and notes its name."""
+
+    def new_file(self, *args: object, **kwargs: object) -> None:
+        super().new_file(*args, **kwargs)
+        self.received = 0
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes:
+        self.received += len(raw_data)
+        if self.received > settings.UPLOAD_MAX_MB * 1024 * 1024:
+            self.request.too_large.append(self.file_name or "A file")
+            raise SkipFile
+        return raw_data
+
+    def file_complete(self, file_size: int) -> None:
+        return None  # the next handler keeps the file
+
+
+@csrf_exempt  # the handler must be set before anything reads the body; `_upload` checks the token
+@require_http_methods(["GET", "POST"])
+@member_only
+def upload(request: HttpRequest) -> HttpResponse:
+    """The upload page; a POST takes files in: one from the page's script, several from a plain form."""
+    request.too_large = []
+    request.upload_handlers.insert(0, SizeLimit(request))
+    try:
+        return _upload(request)
+    except (TooManyFilesSent, RequestDataTooBig):
+        most = settings.DATA_UPLOAD_MAX_NUMBER_FILES
+        row = Row("The upload", refusal=f"That was too much at once: send at most {most} files in one go.")
+        return _answer(request, [row], PictureForm())
+
+
+@csrf_protect
+def _upload(request: HttpRequest) -> HttpResponse:
+    form = PictureForm(request.POST or None)
+    if request.method == "GET":
+        return _answer(request, [], form)
+    if not form.is_valid():
+        refusal = " ".join(error for errors in form.errors.values() for error in errors)
+        return _answer(request, [Row("The upload", refusal=refusal)], form)
+    rows = [_take(file, request, form.cleaned_data) for file in request.FILES.getlist("files")]
+    limit = f"The file is too large: send one of at most {settings.UPLOAD_MAX_MB} MB."
+    rows += [Row(name, refusal=limit) for name in request.too_large]
+    return _answer(request, rows or [Row("Nothing", refusal="No file came: choose a picture first.")], form)
+
+
+def _take(file: UploadedFile, request: HttpRequest, about: dict[str, str]) -> Row:
+    try:
+        stored = uploading.store(file, name=file.name, uploader=request.user, **about)
+    except uploading.Refused as error:
+        return Row(file.name, refusal=str(error))
+    return Row(file.name, stored.post, stored.created)
+
+
+def _answer(request: HttpRequest, rows: list[Row], form: PictureForm) -> HttpResponse:
+    """The page, or for its script the one row; 400 when nothing was taken."""
+    refused = bool(rows) and all(row.refusal for row in rows)
+    context = {"rows": rows, "form": form, "poll": _POLL_FIRST, "max_mb": settings.UPLOAD_MAX_MB}
+    if request.htmx:
+        context["row"] = rows[0]
+        return render(request, "upload/result.html", context, status=400 if refused else 200)
+    context |= {
+        "max_bytes": settings.UPLOAD_MAX_MB * 1024 * 1024,
+        "max_megapixels": settings.UPLOAD_MAX_MEGAPIXELS,
+        "max_files": settings.DATA_UPLOAD_MAX_NUMBER_FILES,
+    }
+    return render(request, "upload/page.html", context, status=400 if refused else 200)
+
+
+@require_safe
+@member_only
+def upload_status(request: HttpRequest, pk: int) -> HttpResponse:
+    """The tags of a fresh upload when they have come; until then what it waits for, and asks again."""
+    post = get_object_or_404(Post.objects.active(), pk=pk)
+    context: dict[str, object] = {"post": post}
+    if post.tagging_state == TaggingState.TAGGED:
+        context["groups"] = _tags_on(request, post)
+    elif post.tagging_state != TaggingState.FAILED:
+        ahead = _ahead(post)
+        context |= {
+            "ahead": ahead,
+            "has_release": Release.objects.filter(active=True).exists(),
+            "poll": min(_POLL_FIRST + 50 * ahead, _POLL_MOST),
+        }
+    return render(request, "upload/tags.html", context)
+
+
+def _ahead(post: Post) -> int:
+    """How many posts the tagger takes before this one."""
+    if post.tagging_state != TaggingState.WAITING:
+        return 0
+    waiting = Post.objects.waiting().order_by()
+    return (waiting.filter(priority__gt=post.priority) | waiting.filter(priority=post.priority, pk__gt=post.pk)).count()
+
+
+def _tags_on(request: HttpRequest, post: Post) -> list[tuple[str, list[correcting.PostTag]]]:
+    """The post's tags that are on for this visitor, by category in the site's order."""
+    thresholds = profiles.resolve(profiles.chosen(request))
+    tags = [tag for tag in correcting.tags_of(post, thresholds) if tag.on]
+    groups = [(category.label, [tag for tag in tags if tag.category == category]) for category in CATEGORY_ORDER]
+    return [(label, found) for label, found in groups if found]
