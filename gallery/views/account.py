@@ -74,6 +74,7 @@ def join(request: HttpRequest, token: str) -> HttpResponse:
 def account(request: HttpRequest) -> HttpResponse:
     """Who one is here; a form changes the password and keeps this session."""
     form = PasswordChangeForm(request.user, request.POST or None)
+    del form.fields["old_password"].widget.attrs["autofocus"]  # one comes to look, mostly
     if form.is_valid():
         auth.update_session_auth_hash(request, form.save())
         messages.success(request, "Your password is changed; other devices are signed out.")
