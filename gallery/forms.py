@@ -75,8 +75,8 @@ def _percent(label: str, *, required: bool = False) -> forms.FloatField:
         label=label,
         widget=forms.NumberInput({"step": "0.1", "inputmode": "decimal"}),
         error_messages={
-            "min_value": "A threshold lies between 0 and 100%.",
-            "max_value": "A threshold lies between 0 and 100%.",
+            "min_value": "A threshold lies between 0 and 100%%.",
+            "max_value": "A threshold lies between 0 and 100%%.",
             "invalid": "Write a number between 0 and 100.",
         },
     )

@@ -1,0 +1,97 @@
+import pytest
+from django.contrib.auth.models import User
+from django.core.cache import cache
+from django.urls import reverse
+
+from gallery import inviting, signing_in
+from tests.gallery.making import make_user
+from tests.gallery.views.people import signed_in
+
+pytestmark = pytest.mark.django_db
+PASSWORD = "correct-horse"
+
+
+@pytest.fixture(autouse=True)
+def no_earlier_tries():
+    cache.clear()
+
+
+def sign_in(client, name, password=PASSWORD, **more):
+    return client.post(reverse("login"), {"username": name, "password": password, **more})
+
+
+def test_signing_in_goes_back_to_the_page_one_came_from(client):
+    make_user("ana")
+    assert sign_in(client, "ana", next="/upload/").url == "/upload/"
+    assert client.get(reverse("account")).status_code == 200
+
+
+def test_signing_in_never_leads_to_another_site(client):
+    make_user("ana")
+    assert sign_in(client, "ana", next="https://example.org/").url == "/"
+
+
+def test_a_wrong_password_gets_a_sentence(client):
+    make_user("ana")
+    answer = sign_in(client, "ana", "wrong")
+    assert "wrong" in answer.content.decode()
+    assert client.get(reverse("account")).status_code == 302
+
+
+def test_guessing_is_slowed_down_per_name_and_address(client):
+    make_user("ana")
+    for _ in range(signing_in.WRONG_TRIES):
+        sign_in(client, "ana", "wrong")
+    assert "Too many wrong tries" in sign_in(client, "Ana").content.decode()
+    elsewhere = client.post(reverse("login"), {"username": "ana", "password": PASSWORD}, REMOTE_ADDR="192.0.2.7")
+    assert elsewhere.status_code == 302
+
+
+def test_a_closed_account_cant_sign_in(client):
+    make_user("ana", is_active=False)
+    assert sign_in(client, "ana").status_code == 200
+
+
+def test_signing_out_takes_a_post():
+    client = signed_in()
+    assert client.get(reverse("logout")).status_code == 405
+    assert client.get(reverse("account")).status_code == 200
+    client.post(reverse("logout"))
+    assert client.get(reverse("account")).status_code == 302
+
+
+def test_the_first_admin_joins_by_the_first_link(client):
+    url = reverse("join", args=[inviting.first_admin_token()])
+    assert "first admin" in client.get(url).content.decode()
+    assert client.post(url, {"username": "mira", "password": PASSWORD}).url == reverse("browse")
+    assert client.get(reverse("account")).status_code == 200
+    assert User.objects.get().is_superuser
+
+
+def test_a_used_link_says_so(client):
+    make_user("mira", is_superuser=True)
+    url = reverse("join", args=[inviting.invite("member")[1]])
+    client.post(url, {"username": "ana", "password": PASSWORD})
+    client.post(reverse("logout"))
+    answer = client.get(url)
+    assert answer.status_code == 410 and "used already" in answer.content.decode()
+    assert client.get(reverse("join", args=["nonsense"])).status_code == 410
+
+
+@pytest.mark.parametrize(("name", "password"), [("ana", PASSWORD), ("new", "12345678"), ("a b", PASSWORD), ("", "")])
+def test_a_bad_name_or_password_keeps_the_link_good(client, name, password):
+    make_user("Ana")
+    url = reverse("join", args=[inviting.invite("member")[1]])
+    assert 'role="alert"' in client.post(url, {"username": name, "password": password}).content.decode()
+    assert client.post(url, {"username": "someone", "password": PASSWORD}).status_code == 302
+
+
+def test_changing_the_password_keeps_this_session(client):
+    user = make_user("ana")
+    sign_in(client, "ana")
+    form = {"old_password": PASSWORD, "new_password1": "battery-staple", "new_password2": "battery-staple"}
+    assert 'role="alert"' in client.post(reverse("account"), {**form, "old_password": "wrong"}).content.decode()
+    assert client.post(reverse("account"), form).url == reverse("account")
+    assert client.get(reverse("account")).status_code == 200
+    user.refresh_from_db()
+    assert user.check_password("battery-staple")

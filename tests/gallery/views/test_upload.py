@@ -1,0 +1,125 @@
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.urls import reverse
+
+from gallery import indexing
+from gallery.models import Category, Post, TaggingState
+from tests.gallery.making import make_post, make_release, make_tag, predict
+from tests.gallery.views.people import picture, signed_in
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def member(settings, tmp_path):
+    settings.MEDIA_ROOT = tmp_path
+    return signed_in()
+
+
+def send(client, *files, htmx=True, **about):
+    headers = {"HX-Request": "true"} if htmx else {}
+    return client.post(reverse("upload"), {"files": list(files), **about}, headers=headers)
+
+
+def test_the_page_states_the_limits(member, settings):
+    settings.UPLOAD_MAX_MB, settings.UPLOAD_MAX_MEGAPIXELS = 7, 33
+    page = member.get(reverse("upload")).content.decode()
+    assert "up to 7 MB and 33 megapixels" in page
+    assert f'data-max-bytes="{7 * 1024 * 1024}"' in page
+
+
+def test_strangers_are_sent_to_the_login_page(client):
+    assert client.get(reverse("upload")).url == "/login/?next=/upload/"
+    answer = send(client, picture())
+    assert answer["HX-Redirect"].startswith("/login/")
+    assert not Post.objects.exists()
+
+
+def test_one_file_from_the_script_answers_with_its_row(member):
+    answer = send(member, picture(name="a cat.png"), source="https://example.org/1")
+    post = Post.objects.get()
+    assert answer.status_code == 200
+    assert post.get_absolute_url() in answer.content.decode()
+    assert reverse("upload_status", args=[post.pk]) in answer.content.decode()
+    assert (post.uploader, post.source, post.file_name) == (member.user, "https://example.org/1", "a cat.png")
+
+
+def test_a_copy_shows_the_post_that_is_here(member):
+    send(member, picture())
+    answer = send(member, picture())
+    assert "already here" in answer.content.decode()
+    assert Post.objects.count() == 1
+
+
+def test_a_plain_form_sends_several_and_lists_each(member):
+    answer = send(member, picture("red"), picture("blue"), SimpleUploadedFile("a<b>.png", b"no"), htmx=False)
+    page = answer.content.decode()
+    assert answer.status_code == 200
+    assert Post.objects.count() == 2
+    assert page.count('class="badge badge-good"') == 2
+    assert "a&lt;b&gt;.png" in page
+
+
+def test_a_refused_file_gets_a_sentence_and_stores_nothing(member):
+    answer = send(member, SimpleUploadedFile("x.png", b"not a picture"))
+    assert answer.status_code == 400
+    assert "upload-refusal" in answer.content.decode()
+    assert not Post.objects.exists()
+
+
+def test_a_too_large_file_is_dropped_while_it_comes(member, settings):
+    settings.UPLOAD_MAX_MB = 1
+    big = SimpleUploadedFile("big.png", b"\0" * (1024 * 1024 + 1))
+    answer = send(member, big, picture(), htmx=False)
+    assert "at most 1 MB" in answer.content.decode()
+    assert Post.objects.count() == 1
+
+
+def test_too_many_files_at_once_get_a_sentence(member, settings):
+    settings.DATA_UPLOAD_MAX_NUMBER_FILES = 2
+    answer = send(member, picture("red"), picture("blue"), picture("green"), htmx=False)
+    assert answer.status_code == 400
+    assert "at most 2 files" in answer.content.decode()
+
+
+def test_no_file_and_a_wrong_method_are_told_so(member):
+    assert "No file came" in send(member).content.decode()
+    assert member.put(reverse("upload")).status_code == 405
+
+
+def test_the_form_needs_its_token(member, client):
+    client.handler.enforce_csrf_checks = True
+    client.force_login(member.user)
+    assert send(client, picture()).status_code == 403
+    assert not Post.objects.exists()
+
+
+def test_status_asks_again_while_waiting_and_says_what_for(member):
+    first, later = (make_post(tagging_state=TaggingState.WAITING) for _ in range(2))
+    page = member.get(reverse("upload_status", args=[first.pk])).content.decode()
+    assert "no release of the tagger is active" in page
+    make_release()
+    page = member.get(reverse("upload_status", args=[first.pk])).content.decode()
+    assert "1 before it" in page and "every 450ms" in page
+    assert "looks at it" in member.get(reverse("upload_status", args=[later.pk])).content.decode()
+
+
+def test_status_shows_the_tags_that_are_on_and_stops(member):
+    sure, unsure = make_tag("long_hair"), make_tag("hat", Category.META)
+    post = make_post()
+    predict(post, make_release(tags=[sure, unsure]), {sure: 0.9, unsure: 0.2})
+    indexing.rebuild([post.pk])
+    page = member.get(reverse("upload_status", args=[post.pk])).content.decode()
+    assert "long hair" in page and "hat</a>" not in page
+    assert "hx-trigger" not in page
+
+
+def test_status_of_a_failed_post_says_why_and_stops(member):
+    post = make_post(tagging_state=TaggingState.FAILED, tagging_error="Frame 3 is broken.")
+    page = member.get(reverse("upload_status", args=[post.pk])).content.decode()
+    assert "Frame 3 is broken." in page and "hx-trigger" not in page
+
+
+def test_status_is_for_members_and_of_posts_that_exist(member, client):
+    assert member.get(reverse("upload_status", args=[99])).status_code == 404
+    assert client.get(reverse("upload_status", args=[make_post().pk])).status_code == 302
