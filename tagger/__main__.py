@@ -133,4 +133,8 @@ def as_text(file: Path, tags: dict[str, dict[str, float]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        sys.stdout = None
+        sys.exit(SOME_FAILED)

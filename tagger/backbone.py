@@ -21,7 +21,7 @@ class Backbone(nn.Module):
         self.size = size
 
     def forward(self, images: Tensor) -> Tensor:
-        """[B, 3, S, S] -> [B, size, S/32, S/32]"""
+        """[B, 3, S, S] -> [B, size, S/32, S/32], each rounded up; S/16 for the tiny one."""
         return self.features(images)
 
     def stages(self) -> list[nn.Module]:

@@ -1,14 +1,16 @@
 """Tags pictures with a release: batches in, packed arrays out. Knows no profiles: it cuts only at the score floor."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from tagger import release as releases
 from tagger.model import CamieTagger
@@ -110,7 +112,7 @@ def choose_device(name: str) -> torch.device:
 
 def load_model(release: ReleaseFolder, device: torch.device, dtype: torch.dtype) -> CamieTagger:
     """The release's model in evaluation mode. Its weights never exist twice: made on no device, then assigned."""
-    with torch.device("meta"):
+    with torch.device("meta"), Uninitialised():
         model = CamieTagger(release.architecture)
     weights = releases.load_weights(release)
     expected = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
@@ -120,6 +122,18 @@ def load_model(release: ReleaseFolder, device: torch.device, dtype: torch.dtype)
         weights[key] = _moved(weights[key], device, dtype)
     model.load_state_dict(weights, assign=True)
     return model.eval().requires_grad_(False)
+
+
+class Uninitialised(TorchFunctionMode):
+    """Skips random starting values, which on the meta device cost seconds: torch loads its compiler for them."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (Tensor.normal_, Tensor.uniform_) or getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def _moved(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -8,15 +8,27 @@ from torch import Tensor, nn
 
 from tagger.architecture import FEATURE_SIZES
 from tagger.backbone import SamePaddedConv, build_backbone, lite0_weights_file, load_lite0_pretrained
+from tagger.inference import Uninitialised
 
 
 @pytest.mark.parametrize("name", list(FEATURE_SIZES))
 def test_every_backbone_has_its_stated_channels(name: str) -> None:
-    with torch.device("meta"):
-        backbone = build_backbone(name).eval()
-        feature_map = backbone(torch.empty(1, 3, 64, 64))
-    assert feature_map.shape[1] == FEATURE_SIZES[name] == backbone.size
+    with torch.device("meta"), Uninitialised():
+        backbone = build_backbone(name)
+    norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms[-1].num_features == FEATURE_SIZES[name] == backbone.size
     assert all(key.startswith("features.") for key in backbone.state_dict())
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_tiny"])
+@pytest.mark.parametrize("side", [64, 65])
+def test_small_backbones_halve_and_round_up_at_each_stride(name: str, side: int) -> None:
+    backbone = build_backbone(name).eval()
+    with torch.no_grad():
+        feature_map = backbone(torch.rand(1, 3, side, side))
+    strides = 5 if name == "efficientnet_lite0" else 4
+    expected = -(-side // 2**strides)
+    assert feature_map.shape == (1, backbone.size, expected, expected)
 
 
 def test_stages_in_order_are_the_backbone() -> None:

@@ -8,6 +8,7 @@ import torch
 
 from tagger.architecture import Architecture, ArchitectureError
 from tagger.attention import TagAttention
+from tagger.inference import Uninitialised
 from tagger.model import CamieTagger
 from tests.tagger import releases
 
@@ -165,7 +166,7 @@ def test_logits_are_clamped_and_gradients_reach_every_part() -> None:
     ("stages", "parameters", "keys"), [("initial", 214_144_480, 1557), ("full", 424_280_927, 1586)]
 )
 def test_published_sizes_and_names(stages: str, parameters: int, keys: int) -> None:
-    with torch.device("meta"):
+    with torch.device("meta"), Uninitialised():
         tagger = CamieTagger(Architecture(tag_count=70_527, stages=stages))
     state = tagger.state_dict()
     assert sum(parameter.numel() for parameter in tagger.parameters()) == parameters
@@ -187,7 +188,7 @@ def test_published_sizes_and_names(stages: str, parameters: int, keys: int) -> N
 
 def test_starter_sized_model_fits_fifteen_megabytes() -> None:
     widths = {"embedding_size": 256, "initial_hidden": 512, "cross_hidden": 512, "refined_hidden": 512}
-    with torch.device("meta"):
+    with torch.device("meta"), Uninitialised():
         tagger = CamieTagger(Architecture(tag_count=1100, backbone="efficientnet_lite0", attention="token", **widths))
     assert 2 * sum(tensor.numel() for tensor in tagger.state_dict().values()) < 15_000_000
 
