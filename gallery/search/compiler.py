@@ -1,0 +1,178 @@
+"""A tree and thresholds become a query: resolved, planned, compiled to SQL with parameters only, run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import DataError, OperationalError, connection, transaction
+
+from gallery.profiles import Thresholds
+from gallery.search import orders, planner, sample
+from gallery.search.errors import SearchError
+from gallery.search.fields import FIELDS, Context, tag_predicate
+from gallery.search.names import Names
+from gallery.search.nodes import And, Metatag, Node, Not, Tag, Wildcard, leaves
+from gallery.search.orders import ORDERS, Order, order_named
+from gallery.search.parser import parse
+from gallery.search.planner import Plan, Way
+from gallery.search.predicates import FALSE, Predicate, both, either, neither, simple
+from gallery.search.values import ALWAYS, Sql, all_sql
+
+TIMEOUT_MS = 3000
+_NO_SCORES = "This site keeps nothing to order by {}: newest first instead."
+
+# What the database may not do on each way; everything else is its own choice.
+_FORBIDDEN = {
+    Way.SCAN: ("enable_sort",),
+    Way.GIN: ("enable_indexscan", "enable_seqscan"),
+    Way.FREE: (),
+}
+
+
+@dataclass
+class Query:
+    """A search ready to run; `limit` is what the text asks for, if it does."""
+
+    tree: Node
+    predicate: Predicate
+    order: Order
+    names: Names
+    limit: int | None
+    forced: Way | None = None
+
+    def plan(self, wanted: int | None) -> Plan:
+        if self.forced is None and (newest := _newest_id()) > planner.SMALL_SITE:
+            seen = sample.current(newest)
+        else:
+            seen = None
+        return planner.choose(self.predicate, seen, wanted, self.order.newest_first, self.forced)
+
+    def rows(
+        self, wanted: int, beyond: tuple[Any, ...] | None = None, backwards: bool = False, timeout: int = TIMEOUT_MS
+    ) -> list[tuple[Any, ...]]:
+        """Rows (id, then the order's keys) behind a row, or before it and nearest first."""
+        if self.predicate == FALSE:
+            return []
+        plan = self.plan(wanted)
+        where = [plan.cover or ALWAYS, self.predicate.sql()]
+        if beyond is not None:
+            where.append(self.order.beyond(beyond, backwards))
+        columns = self.order.columns()
+        found = _statement(columns, all_sql([part for part in where if part != ALWAYS]))
+        text = f"{found.text} order by {self.order.clause(backwards)} limit %s"
+        return run(Sql(text, (*found.params, wanted)), plan.way, self.order.by_id, timeout)
+
+    def row_of(self, post_id: int) -> tuple[Any, ...] | None:
+        """The row of one post, whether or not it matches."""
+        found = _statement(self.order.columns(), Sql("i.post_id = %s", (post_id,)))
+        return next(iter(run(found, Way.FREE, True, TIMEOUT_MS)), None)
+
+    def count(self, plan: Plan, timeout: int = TIMEOUT_MS) -> int:
+        if self.predicate == FALSE:
+            return 0
+        where = all_sql([part for part in (plan.cover or ALWAYS, self.predicate.sql()) if part != ALWAYS])
+        return run(_statement(Sql("count(*)"), where), plan.way, False, timeout)[0][0]
+
+
+def _newest_id() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("select max(post_id) from tag_index")
+        return cursor.fetchone()[0] or 0
+
+
+def _statement(columns: Sql, where: Sql) -> Sql:
+    joined = " join post p on p.id = i.post_id" if "p." in columns.text + where.text else ""
+    text = f"select {columns.text} from tag_index i{joined} where {where.text}"
+    return Sql(text, columns.params + where.params)
+
+
+def prepare(text: str, thresholds: Thresholds, *, seed: int = 0, forced: Way | None = None) -> Query:
+    """Parse and resolve a search; raises SearchError. `seed` shuffles an `order:random` without one."""
+    tree = parse(text)
+    names = Names.load(_tag_names(tree))
+    context = Context(names, thresholds)
+    predicate = resolve(tree, context)
+    name, listed, limit = _shape(tree)
+    if name and ORDERS.get(name) == "missing":
+        names.note(_NO_SCORES.format(name))
+    return Query(tree, predicate, order_named(name, thresholds, listed, seed), names, limit, forced)
+
+
+def _tag_names(tree: Node) -> Iterator[str]:
+    for leaf in leaves(tree):
+        if isinstance(leaf, Tag):
+            yield leaf.name
+        elif isinstance(leaf, Metatag):
+            field = FIELDS[leaf.name]
+            yield from field.tags(field.read(leaf.value))
+
+
+def resolve(tree: Node, context: Context) -> Predicate:
+    """What the tree asks of one post."""
+    if isinstance(tree, Not):
+        return neither(resolve(tree.child, context))
+    if isinstance(tree, Tag):
+        known = context.names.find(tree.name)
+        return tag_predicate(known.id, known.name, known.category, context.thresholds) if known else FALSE
+    if isinstance(tree, Wildcard):
+        found = context.names.matching(tree.pattern)
+        return either(tag_predicate(known.id, known.name, known.category, context.thresholds) for known in found)
+    if isinstance(tree, Metatag):
+        field = FIELDS[tree.name]
+        return simple(field.condition(field.read(tree.value), context))
+    combine = both if isinstance(tree, And) else either
+    return combine([resolve(child, context) for child in tree.children])
+
+
+def _shape(tree: Node) -> tuple[str | None, tuple[int, ...], int | None]:
+    """The order's name, the ids that `order:custom` follows, and the limit."""
+    top = {
+        leaf.name: leaf for leaf in (tree.children if isinstance(tree, And) else (tree,)) if isinstance(leaf, Metatag)
+    }
+    value = {name: FIELDS[name].read(leaf.value) for name, leaf in top.items() if name in FIELDS}
+    name = value.get("order") or ("random" if "random" in value else None)
+    listed = tuple(int(each.low) for each in value.get("id", ()) if each.low is not None and each.low == each.high)
+    return name, listed, value.get("random") or value.get("limit")
+
+
+def run(statement: Sql, way: Way, by_id: bool, timeout: int) -> list[tuple[Any, ...]]:
+    """Run a statement the way it was planned, for at most `timeout` milliseconds."""
+    forbidden = () if way == Way.SCAN and not by_id else _FORBIDDEN[way]
+    try:
+        with _settings(timeout, forbidden), connection.cursor() as cursor:
+            cursor.execute(statement.text, statement.params)
+            return cursor.fetchall()
+    except OperationalError as error:
+        if getattr(error.__cause__, "sqlstate", "") != "57014":  # query_canceled
+            raise
+        raise SearchError(
+            f"This search takes longer than {timeout // 1000} seconds: add a tag that fewer posts have."
+        ) from None
+    except DataError:
+        raise orders.stale_cursor() from None
+
+
+@contextmanager
+def _settings(timeout: int, forbidden: tuple[str, ...]) -> Iterator[None]:
+    """Planner settings for one transaction; put back when an outer one goes on."""
+    # Compiling expressions costs more than these statements do, and many visitors share the machine.
+    values = {"statement_timeout": str(timeout), "jit": "off", "max_parallel_workers_per_gather": "0"}
+    values.update(dict.fromkeys(forbidden, "off"))
+    outer = connection.in_atomic_block
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            marks = ", ".join(["set_config(%s, %s, true)"] * len(values))
+            before = _before(cursor, list(values)) if outer else {}
+            cursor.execute(f"select {marks}", [word for pair in values.items() for word in pair])
+        yield
+        if before:
+            with connection.cursor() as cursor:
+                cursor.execute(f"select {marks}", [word for pair in before.items() for word in pair])
+
+
+def _before(cursor: Any, names: list[str]) -> dict[str, str]:
+    cursor.execute(f"select {', '.join(['current_setting(%s)'] * len(names))}", names)
+    return dict(zip(names, cursor.fetchone(), strict=True))

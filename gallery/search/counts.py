@@ -1,0 +1,48 @@
+"""How many posts a search finds: exactly where that is cheap, else estimated from the sample."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gallery.models import Tag
+from gallery.profiles import Thresholds
+from gallery.search import planner
+from gallery.search.compiler import Query, prepare
+from gallery.search.errors import SearchError
+from gallery.search.predicates import On, known_to_sample
+
+EXACT_COST = 30_000.0  # microseconds that an exact count may cost
+_TIMEOUT_MS = 1000
+
+
+class Count(NamedTuple):
+    """`number` posts, or about so many."""
+
+    number: int
+    exact: bool
+
+
+def count(text: str, thresholds: Thresholds) -> Count:
+    """How many posts a search finds under these thresholds; raises SearchError."""
+    query = prepare(text, thresholds)
+    plan = query.plan(None)
+    if plan.way == planner.Way.FREE or plan.cost <= EXACT_COST:
+        return Count(query.count(plan), True)
+    if isinstance(query.predicate, On) and (number := _from_histogram(query.predicate)) is not None:
+        return Count(number, False)
+    if not known_to_sample(query.predicate) and (number := _in_time(query, plan)) is not None:
+        return Count(number, True)
+    return Count(round(plan.matches), False)
+
+
+def _from_histogram(predicate: On) -> int | None:
+    """One tag at any threshold: the histogram's upper part. It may be a refresh behind."""
+    histogram = Tag.objects.filter(pk=predicate.tag_id).values_list("histogram", flat=True).first()
+    return sum(histogram[predicate.byte :]) if histogram else None
+
+
+def _in_time(query: Query, plan: planner.Plan) -> int | None:
+    try:
+        return query.count(plan, _TIMEOUT_MS)
+    except SearchError:
+        return None

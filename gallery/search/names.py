@@ -1,0 +1,109 @@
+"""Tag names to tag rows: aliases, wildcards, and the nearest name for one that does not exist."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from django.db import connection
+
+from gallery.models import Release, Tag, TagAlias
+
+WILDCARD_TAGS = 100  # as Danbooru
+
+
+@dataclass(frozen=True)
+class Known:
+    """What search needs of a tag row."""
+
+    id: int
+    name: str
+    category: int
+
+
+@dataclass
+class Names:
+    """The tags that one search speaks of, read in two queries, and what there is to say about them."""
+
+    tags: dict[str, Known] = field(default_factory=dict)
+    aliases: dict[str, Known] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, names: Iterable[str]) -> Names:
+        wanted = set(names)
+        if not wanted:
+            return cls()
+        rows = Tag.objects.filter(name__in=wanted).values_list("name", "id", "category")
+        aliases = TagAlias.objects.filter(name__in=wanted).values_list("name", "tag_id", "tag__name", "tag__category")
+        return cls(
+            {name: Known(tag_id, name, category) for name, tag_id, category in rows},
+            {alias: Known(tag_id, name, category) for alias, tag_id, name, category in aliases},
+        )
+
+    def find(self, name: str, *, aliased: bool = True) -> Known | None:
+        """The tag called so, or the one it is an alias of; a missing one leaves a note."""
+        known = (self.aliases.get(name) if aliased else None) or self.tags.get(name)
+        if known is None:
+            self.note(_missing(name))
+        return known
+
+    def ids(self, name: str) -> list[int]:
+        """The tag's id and those of tags now aliased to it, whose old predictions mean it, too."""
+        known = self.find(name)
+        if known is None:
+            return []
+        twins = Tag.objects.filter(name__in=TagAlias.objects.filter(tag_id=known.id).values("name"))
+        return [known.id, *twins.values_list("id", flat=True)]
+
+    def matching(self, pattern: str) -> list[Known]:
+        """Tags that a wildcard stands for, the most used first; what is cut leaves a note."""
+        like = like_pattern(pattern)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "select id, name, category, count(*) over () from tag where name like %s"
+                " order by post_count desc, name limit %s",
+                [like, WILDCARD_TAGS],
+            )
+            rows = cursor.fetchall()
+        if not rows:
+            self.note(f"No tag matches {pattern}.")
+        elif rows[0][3] > WILDCARD_TAGS:
+            self.note(f"{pattern} matches {rows[0][3]:,} tags: the {WILDCARD_TAGS} most used were searched.")
+        return [Known(*row[:3]) for row in rows]
+
+    def note(self, sentence: str) -> None:
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+    @staticmethod
+    def active_release_id() -> int | None:
+        return Release.objects.filter(active=True).values_list("id", flat=True).first()
+
+
+def like_pattern(pattern: str) -> str:
+    """A pattern with `*` as SQL's LIKE wants it."""
+    return re.sub(r"([\\%_])", r"\\\1", pattern).replace("*", "%")
+
+
+def _missing(name: str) -> str:
+    near = nearest_tag(name)
+    return f"No tag is called {name}." + (f" Did you mean {near}?" if near else "")
+
+
+def nearest_tag(name: str) -> str | None:
+    """The most alike tag name by trigrams, the more used one among equals."""
+    from gallery.search.errors import nearest
+    from gallery.search.fields import FIELDS
+
+    prefix, colon, value = name.partition(":")
+    if colon and (near := nearest(prefix, FIELDS)):
+        return f"{near}:{value}"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select name from tag where name %% %s order by similarity(name, %s) desc, post_count desc limit 1",
+            [name, name],
+        )
+        row = cursor.fetchone()
+    return row[0] if row else None

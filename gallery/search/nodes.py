@@ -1,0 +1,130 @@
+"""The tree of a search, and how it prints back to text.
+
+A tree is in normal form: no group has fewer than two members or a member of its own kind, nothing
+is negated twice. `to_text` prints a tree so that parsing the text gives an equal tree.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from gallery.search.fields import is_metatag
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One term; `position` and `length` tell where it stands in the text and don't count in ==."""
+
+    position: int = field(default=0, compare=False, kw_only=True)
+    length: int = field(default=0, compare=False, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Tag(Leaf):
+    """A tag that is on for the profile."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Wildcard(Leaf):
+    """Any tag whose name matches; `*` is any run of characters."""
+
+    pattern: str
+
+
+@dataclass(frozen=True)
+class Metatag(Leaf):
+    """`name:value`, the name being one of those in the table of fields."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Not:
+    child: Node
+
+
+@dataclass(frozen=True)
+class And:
+    """All of the children; with none, every post: what the empty text means."""
+
+    children: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Or:
+    children: tuple[Node, ...]
+
+
+Node = Tag | Wildcard | Metatag | Not | And | Or
+EVERYTHING = And(())
+
+
+def all_of(nodes: Iterable[Node]) -> Node:
+    """The conjunction in normal form."""
+    children = _flat(nodes, And)
+    return children[0] if len(children) == 1 else And(children)
+
+
+def any_of(nodes: Iterable[Node]) -> Node:
+    """The disjunction in normal form; there must be at least one node."""
+    children = _flat(nodes, Or)
+    return children[0] if len(children) == 1 else Or(children)
+
+
+def none_of(node: Node) -> Node:
+    """The negation in normal form."""
+    return node.child if isinstance(node, Not) else Not(node)
+
+
+def _flat(nodes: Iterable[Node], kind: type[And] | type[Or]) -> tuple[Node, ...]:
+    return tuple(inner for node in nodes for inner in (node.children if isinstance(node, kind) else (node,)))
+
+
+def leaves(node: Node) -> Iterator[Leaf]:
+    """Every term, from left to right."""
+    if isinstance(node, Leaf):
+        yield node
+    else:
+        for child in (node.child,) if isinstance(node, Not) else node.children:
+            yield from leaves(child)
+
+
+def to_text(node: Node) -> str:
+    """The text of a tree: `a (b or c) -(d e) rating:g`."""
+    if isinstance(node, Or):
+        return " or ".join(to_text(child) for child in node.children)
+    if isinstance(node, And):
+        return " ".join(_grouped(child) if isinstance(child, Or) else to_text(child) for child in node.children)
+    if isinstance(node, Not):
+        return "-" + _grouped(node.child)
+    if isinstance(node, Metatag):
+        return f"{node.name}:{_quoted(node.value)}"
+    return node.pattern if isinstance(node, Wildcard) else tag_text(node.name)
+
+
+def _grouped(node: Node) -> str:
+    return f"({to_text(node)})" if isinstance(node, And | Or) else to_text(node)
+
+
+def tag_text(name: str) -> str:
+    """How a tag is written in a search: its name, or `tag:"name"` when that would mean something else."""
+    plain = (
+        not re.match(r"[-~()]", name)
+        and not re.search(r"[\s*]", name)
+        and name.count(")") <= name.count("(")
+        and name not in ("and", "or")
+        and not is_metatag(name.partition(":")[0])
+    )
+    return name if plain else f"tag:{_quoted(name)}"
+
+
+def _quoted(value: str) -> str:
+    """A metatag's value, quoted unless it is one plain word."""
+    if value and not re.search(r"[\s\"'\\()]", value):
+        return value
+    return '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'

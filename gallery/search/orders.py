@@ -1,0 +1,169 @@
+"""The orders of a list, and cursors that say where in it a page ends.
+
+Every order is a few expressions and then the post's id, all in one direction, so that one row
+comparison finds what comes after a cursor.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gallery.models import Category
+from gallery.profiles import Thresholds
+from gallery.search.absent import ABSENT_ORDERS
+from gallery.search.errors import SearchError, did_you_mean
+from gallery.search.tagcounts import on_count_sql
+from gallery.search.values import BadValue, Sql
+
+_RATIO = "p.width::float8 / greatest(p.height, 1)"
+_COUNTABLE = tuple(category for category in Category if category != Category.RATING)
+
+# name: (expression, type of its value in a cursor); an expression of None is the id alone.
+_COLUMNS: dict[str, tuple[str | Callable[[Thresholds], str] | None, str]] = {
+    "id": (None, ""),
+    "created_at": ("p.created_at", "timestamptz"),
+    "created": ("p.created_at", "timestamptz"),
+    "change": ("i.updated_at", "timestamptz"),
+    "width": ("p.width", "int"),
+    "height": ("p.height", "int"),
+    "filesize": ("p.file_size", "bigint"),
+    "mpixels": ("p.width::bigint * p.height", "bigint"),
+    "ratio": (_RATIO, "float8"),
+    "md5": ("p.md5", "text"),
+    "tagcount": (lambda thresholds: on_count_sql(thresholds, _COUNTABLE), "bigint"),
+    "gentags": (lambda thresholds: on_count_sql(thresholds, (Category.GENERAL,)), "bigint"),
+    "arttags": (lambda thresholds: on_count_sql(thresholds, (Category.ARTIST,)), "bigint"),
+    "copytags": (lambda thresholds: on_count_sql(thresholds, (Category.COPYRIGHT,)), "bigint"),
+    "chartags": (lambda thresholds: on_count_sql(thresholds, (Category.CHARACTER,)), "bigint"),
+    "metatags": (lambda thresholds: on_count_sql(thresholds, (Category.META,)), "bigint"),
+}
+_NOT_HERE = [
+    "score",
+    "upvotes",
+    "downvotes",
+    "favcount",
+    "comment",
+    "comment_bumped",
+    "note",
+    "artcomm",
+    "duration",
+    "disapproved",
+    "rank",
+    "modqueue",
+]
+ORDERS: dict[str, str] = {
+    "id": "id_asc",  # Danbooru's exception: order:id is ascending
+    "id_asc": "id_asc",
+    "id_desc": "id_desc",
+    "none": "id_desc",
+    "landscape": "ratio_desc",
+    "portrait": "ratio_asc",
+    "random": "random",
+    "custom": "custom",
+    **{name: f"{name}_desc" for name in _COLUMNS if name != "id"},
+    **{f"{name}_{way}": f"{name}_{way}" for name in _COLUMNS for way in ("asc", "desc")},
+    **{name + ending: "missing" for name in ABSENT_ORDERS for ending in ("", "_asc", "_desc")},
+}
+_LARGEST_SEED = 2**31
+
+
+def read_order(text: str) -> str:
+    """A name of ORDERS, or `random_` and its seed; raises BadValue."""
+    word = text.lower()
+    if word in ORDERS or re.fullmatch(r"random_[0-9]{1,9}", word):
+        return word
+    listed = ", ".join(name for name in ORDERS if not name.endswith(("_asc", "_desc")) and ORDERS[name] != "missing")
+    raise BadValue(f"give one of {listed}, with _asc or _desc.{did_you_mean(word, ORDERS)}".removesuffix("."))
+
+
+@dataclass(frozen=True)
+class Order:
+    """How a list is sorted: by `keys`, then by the post's id, all descending or all ascending.
+
+    `name` tells lists apart, so that a cursor of one is refused by another.
+    """
+
+    name: str
+    keys: tuple[Sql, ...] = ()
+    types: tuple[str, ...] = ()
+    descending: bool = True
+
+    @property
+    def newest_first(self) -> bool:
+        return not self.keys and self.descending
+
+    @property
+    def by_id(self) -> bool:
+        return not self.keys
+
+    def columns(self) -> Sql:
+        """What to select: the id, then the keys."""
+        text = "".join(f", {key.text}" for key in self.keys)
+        return Sql("i.post_id" + text, tuple(value for key in self.keys for value in key.params))
+
+    def clause(self, backwards: bool = False) -> str:
+        way = "desc" if self.descending != backwards else "asc"
+        places = [str(place) for place in range(2, len(self.keys) + 2)] + ["i.post_id"]
+        return ", ".join(f"{place} {way}" for place in places)
+
+    def beyond(self, row: tuple[Any, ...], backwards: bool = False) -> Sql:
+        """Rows strictly behind (or before) a row of `columns`."""
+        sign = "<" if self.descending != backwards else ">"
+        keys = ", ".join([*(key.text for key in self.keys), "i.post_id"])
+        marks = ", ".join([*(f"%s::{kind}" for kind in self.types), "%s::bigint"])
+        params = (*(value for key in self.keys for value in key.params), *row[1:], row[0])
+        return Sql(f"({keys}) {sign} ({marks})", params)
+
+
+def order_named(name: str | None, thresholds: Thresholds, listed: tuple[int, ...] = (), seed: int = 0) -> Order:
+    """The order of `order:name`; `listed` are the ids of `order:custom`, `seed` shuffles `order:random`."""
+    meaning = ORDERS.get(name or "id_desc", "random")
+    if meaning == "random":
+        given = int(name.partition("_")[2] or seed) if name else seed
+        key = Sql("hashint8extended(i.post_id, %s)", (given,))
+        return Order(f"random_{given}", (key,), ("bigint",), descending=False)
+    if meaning == "custom":
+        key = Sql("coalesce(array_position(%s::bigint[], i.post_id), 2147483647)", (list(listed),))
+        return Order("custom", (key,), ("int",), descending=False) if listed else Order("id_desc")
+    if meaning == "missing":
+        return Order("id_desc")
+    column, _, way = meaning.rpartition("_")
+    expression, kind = _COLUMNS[column]
+    if expression is None:
+        return Order(meaning, descending=way == "desc")
+    if callable(expression):
+        expression = expression(thresholds)
+    return Order(meaning, (Sql(expression),), (kind,), descending=way == "desc")
+
+
+def new_seed() -> int:
+    return secrets.randbelow(10**9)
+
+
+def write_cursor(order: Order, row: tuple[Any, ...]) -> str:
+    """An opaque string, good in URLs, for the place of a row of `columns`."""
+    values = [value.isoformat() if hasattr(value, "isoformat") else value for value in row]
+    return base64.urlsafe_b64encode(json.dumps([order.name, *values]).encode()).decode().rstrip("=")
+
+
+def read_cursor(text: str) -> tuple[str, tuple[Any, ...]]:
+    """The order's name and the row of a cursor; raises SearchError."""
+    try:
+        name, *row = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        well_formed = isinstance(name, str) and row and all(type(value) in (int, float, str) for value in row)
+    except (ValueError, TypeError, binascii.Error, RecursionError):
+        well_formed = False
+    if not well_formed or type(row[0]) is not int or abs(row[0]) >= 2**63:
+        raise stale_cursor()
+    return name, tuple(row)
+
+
+def stale_cursor() -> SearchError:
+    return SearchError("This page link does not fit this search: start from the first page.")

@@ -1,0 +1,245 @@
+"""Danbooru's search grammar.
+
+    search  = [ or ]
+    or      = and { "or" and }
+    and     = list { "and" list }
+    list    = factor { factor }              factors marked "~" are joined into one "or"
+    factor  = { "-" | "~" } expression
+    expression = "(" or ")" | metatag | wildcard | tag
+    metatag = name ":" value                 a name that is no metatag makes it part of a tag: re:zero
+    value   = '"' { any | '\\"' } '"' | "'" { any | "\\'" } "'" | { any but space | '\\ ' }
+    wildcard = tag with "*" in it
+    tag     = { any but space }
+
+A closing parenthesis at the end of a tag or bare value belongs to it as long as its own
+parentheses balance: `(saber_(fate))` is a group of `saber_(fate)`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from gallery.search.errors import SearchError
+from gallery.search.fields import FIELDS
+from gallery.search.nodes import EVERYTHING, Leaf, Metatag, Node, Or, Tag, Wildcard, all_of, any_of, leaves, none_of
+from gallery.search.values import BadValue
+
+MAX_LENGTH = 4000
+MAX_TERMS = 100
+MAX_DEPTH = 20
+
+_SPACE = re.compile(r"\s*")
+_WORD = re.compile(r"\S+")
+_NAME = re.compile(r"([A-Za-z0-9_]+):")
+_QUOTED = re.compile(r"""(["'])((?:\\.|(?!\1)[^\\])*)\1""", re.DOTALL)
+_BARE = re.compile(r"(?:\\ |\S)*")
+_UNTYPABLE = re.compile(r"[\x00-\x08\x0e-\x1b\x7f\ud800-\udfff]")
+
+
+def parse(text: str) -> Node:
+    """The tree of a search; raises SearchError. The empty text means every post."""
+    _check_length(text)
+    tree = _Parser(text).search()
+    _check_terms(tree)
+    _check_shape(tree)
+    return tree
+
+
+def _check_length(text: str) -> None:
+    if len(text) > MAX_LENGTH:
+        raise SearchError(f"The search is longer than {MAX_LENGTH:,} characters: shorten it.", MAX_LENGTH)
+    if match := _UNTYPABLE.search(text):
+        raise SearchError("The search has an unprintable character here: remove it.", match.start(), 1)
+
+
+def _check_terms(tree: Node) -> None:
+    for number, leaf in enumerate(leaves(tree), 1):
+        if number > MAX_TERMS:
+            raise SearchError(f"The search has more than {MAX_TERMS} terms: take some out.", leaf.position, leaf.length)
+
+
+def _check_shape(tree: Node) -> None:
+    """`order:`, `limit:` and `random:` are about the whole list: once each, and at the top."""
+    top = tree.children if not isinstance(tree, Or | Leaf) and hasattr(tree, "children") else (tree,)
+    seen: set[str] = set()
+    for leaf in leaves(tree):
+        if not isinstance(leaf, Metatag) or not FIELDS[leaf.name].shape:
+            continue
+        if not any(leaf is node for node in top):
+            raise SearchError(
+                f"{leaf.name}: is about the whole list: put it outside of groups, and of - and or.",
+                leaf.position,
+                leaf.length,
+            )
+        if leaf.name in seen:
+            raise SearchError(f"{leaf.name}: stands twice: keep one.", leaf.position, leaf.length)
+        seen.add(leaf.name)
+
+
+class _Parser:
+    """One method per rule; `at` is the position in the text, `open` the starts of the open groups."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self.open: list[int] = []
+
+    def search(self) -> Node:
+        self.space()
+        if self.at == len(self.text):
+            return EVERYTHING
+        tree = self.or_()
+        self.space()
+        if self.at < len(self.text):
+            raise SearchError("This ) closes no group: remove it.", self.at, 1)
+        return tree
+
+    def or_(self) -> Node:
+        nodes = [self.and_()]
+        while self.word("or"):
+            nodes.append(self.and_())
+        return any_of(nodes)
+
+    def and_(self) -> Node:
+        nodes = [self.list_()]
+        while self.word("and"):
+            nodes.append(self.list_())
+        return all_of(nodes)
+
+    def list_(self) -> Node:
+        nodes: list[Node] = []
+        optional: list[Node] = []
+        place = 0
+        while not nodes and not optional or self.more():
+            marked, node = self.factor()
+            if marked:
+                place = place if optional else len(nodes)
+                optional.append(node)
+            else:
+                nodes.append(node)
+        if optional:
+            nodes.insert(place, any_of(optional))
+        return all_of(nodes)
+
+    def factor(self) -> tuple[bool, Node]:
+        """An expression, and whether a `~` marks it."""
+        self.space()
+        negated = marked = False
+        while self.peek() and self.peek() in "-~":
+            negated ^= self.peek() == "-"
+            marked |= self.peek() == "~"
+            self.at += 1
+        node = self.expression()
+        return marked, none_of(node) if negated else node
+
+    def expression(self) -> Node:
+        self.space()
+        if self.peek() == "(":
+            return self.group()
+        start = self.at
+        if self.at == len(self.text) or self.peek() == ")" or self.peek_word() in ("and", "or"):
+            self.missing_term()
+        return self.metatag() or self.tag(start)
+
+    def group(self) -> Node:
+        start = self.at
+        if len(self.open) >= MAX_DEPTH:
+            raise SearchError(f"Groups are nested deeper than {MAX_DEPTH}: write the search flatter.", start, 1)
+        self.open.append(start)
+        self.at += 1
+        node = self.or_()
+        self.space()
+        if self.peek() != ")":
+            raise SearchError("This ( is never closed: add a ) where the group ends.", start, 1)
+        self.at += 1
+        self.open.pop()
+        return node
+
+    def metatag(self) -> Node | None:
+        start = self.at
+        match = _NAME.match(self.text, start)
+        name = match[1].lower() if match else ""
+        if name not in FIELDS:
+            return None
+        self.at = match.end()
+        value = self.value()
+        span = {"position": start, "length": self.at - start}
+        try:
+            read = FIELDS[name].read(value)
+        except BadValue as error:
+            written = f"{name}:{value}"
+            raise SearchError(f"{written} does not work: {_ended(str(error))}", start, self.at - start) from None
+        if name == "tag":
+            return Tag(_normal(read), **span)
+        return Metatag(name, _normal(value) if FIELDS[name].takes_tag else value, **span)
+
+    def value(self) -> str:
+        start = self.at
+        if self.peek() and self.peek() in "\"'":
+            if not (match := _QUOTED.match(self.text, start)):
+                raise SearchError("This quotation mark is never closed: add one at the end.", start, 1)
+            self.at = match.end()
+            return re.sub(r"""\\(["'\\])""", r"\1", match[2])
+        return self.balanced(_BARE).replace("\\ ", " ")
+
+    def tag(self, start: int) -> Node:
+        name = _normal(self.balanced(_WORD))
+        span = {"position": start, "length": self.at - start}
+        return Wildcard(name, **span) if "*" in name else Tag(name, **span)
+
+    def balanced(self, pattern: re.Pattern[str]) -> str:
+        """What the pattern matches, less the parentheses at its end that close open groups."""
+        found = pattern.match(self.text, self.at)[0]
+        trailing = len(found) - len(found.rstrip(")"))
+        excess = min(trailing, found.count(")") - found.count("("), len(self.open))
+        if excess > 0:
+            found = found[:-excess]
+        self.at += len(found)
+        return found
+
+    def missing_term(self) -> None:
+        rest = self.peek_word() if self.at < len(self.text) and self.peek() != ")" else ""
+        if rest:
+            message = f'"{rest}" needs a term on both sides: add one, or write tag:{rest} for the tag.'
+        elif self.peek() == ")":
+            message = "There is no term before this ): add one, or remove it."
+        else:
+            message = "The search ends where a term should follow: add one."
+        raise SearchError(message, self.at, len(rest) or (1 if self.peek() == ")" else 0))
+
+    def more(self) -> bool:
+        """Whether another factor follows in this list."""
+        self.space()
+        if self.at == len(self.text) or (self.peek() == ")" and self.open):
+            return False
+        return self.peek_word() not in ("and", "or")
+
+    def word(self, word: str) -> bool:
+        """Step over this word, if it comes next."""
+        self.space()
+        if self.peek_word() != word:
+            return False
+        self.at += len(word)
+        return True
+
+    def peek_word(self) -> str:
+        """`and` or `or` when they stand as words of their own, else another word or nothing."""
+        match = _WORD.match(self.text, self.at)
+        word = match[0] if match else ""
+        return word.rstrip(")").lower() if self.open else word.lower()
+
+    def peek(self) -> str:
+        return self.text[self.at : self.at + 1]
+
+    def space(self) -> None:
+        self.at = _SPACE.match(self.text, self.at).end()
+
+
+def _normal(name: str) -> str:
+    """Tag names are lower case and composed, as they are stored."""
+    return unicodedata.normalize("NFC", name).lower()
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith(("?", ".")) else sentence + "."

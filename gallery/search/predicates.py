@@ -1,0 +1,166 @@
+"""What a search asks of one post, with names and thresholds resolved to numbers.
+
+Each predicate says the same thing twice: as SQL over `tag_index i` (and `post p`, where it speaks
+of it), and as a mask over the sample that the planner keeps in memory. No SQL here is ever null,
+so that negation is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gallery.search.values import ALWAYS, NEVER, Ranges, Sql, all_sql, any_sql
+
+if TYPE_CHECKING:
+    from gallery.search.sample import Sample
+
+_UNRATED = -1
+
+
+@dataclass(frozen=True)
+class On:
+    """The tag's byte reaches the threshold's. `idx` of an absent tag is 0 and reads the leading zero byte."""
+
+    tag_id: int
+    byte: int
+
+    def sql(self, negated: bool = False) -> Sql:
+        sign = "<" if negated else ">="
+        return Sql(f"get_byte(i.confidences, idx(i.tag_ids, %s)) {sign} %s", (self.tag_id, self.byte))
+
+
+@dataclass(frozen=True)
+class Rated:
+    """The post's one rating is among these; None is unrated."""
+
+    ratings: frozenset[int | None]
+
+    def sql(self) -> Sql:
+        values = sorted(_UNRATED if rating is None else rating for rating in self.ratings)
+        return Sql(f"coalesce(i.rating, {_UNRATED}) = any(%s)", (values,))
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Anything else that a field asks.
+
+    `column` names the sample's column that `ranges` cut, if there is one. `selective` conditions have
+    an index of their own, so that the database may start from them.
+    """
+
+    where: Sql
+    column: str = ""
+    ranges: Ranges = ()
+    selective: bool = False
+
+    def sql(self) -> Sql:
+        return self.where
+
+
+@dataclass(frozen=True)
+class Neither:
+    """The child does not hold."""
+
+    child: Predicate
+
+    def sql(self) -> Sql:
+        if isinstance(self.child, On):
+            return self.child.sql(negated=True)
+        inner = self.child.sql()
+        return Sql(f"not ({inner.text})", inner.params)
+
+
+@dataclass(frozen=True)
+class All:
+    """Every child holds; with none, always true."""
+
+    children: tuple[Predicate, ...]
+
+    def sql(self) -> Sql:
+        return all_sql([child.sql() for child in self.children])
+
+
+@dataclass(frozen=True)
+class Any:
+    """Some child holds; with none, never true."""
+
+    children: tuple[Predicate, ...]
+
+    def sql(self) -> Sql:
+        return any_sql([child.sql() for child in self.children])
+
+
+Predicate = On | Rated | Condition | Neither | All | Any
+TRUE = All(())
+FALSE = Any(())
+NOTHING = Condition(NEVER)
+EVERY_POST = Condition(ALWAYS)
+
+
+def both(predicates: Iterable[Predicate]) -> Predicate:
+    """The conjunction, shortened where a part is always or never true."""
+    children = tuple(p for p in dict.fromkeys(map(simple, predicates)) if p != TRUE)
+    if FALSE in children:
+        return FALSE
+    return children[0] if len(children) == 1 else All(children)
+
+
+def either(predicates: Iterable[Predicate]) -> Predicate:
+    """The disjunction, shortened likewise."""
+    children = tuple(p for p in dict.fromkeys(map(simple, predicates)) if p != FALSE)
+    if TRUE in children:
+        return TRUE
+    return children[0] if len(children) == 1 else Any(children)
+
+
+def neither(predicate: Predicate) -> Predicate:
+    predicate = simple(predicate)
+    if predicate in (TRUE, FALSE):
+        return FALSE if predicate == TRUE else TRUE
+    return Neither(predicate)
+
+
+def simple(predicate: Predicate) -> Predicate:
+    """TRUE and FALSE for conditions that a field answered without looking."""
+    if isinstance(predicate, Condition):
+        return {ALWAYS: TRUE, NEVER: FALSE}.get(predicate.where, predicate)
+    return predicate
+
+
+def mask(predicate: Predicate, sample: Sample) -> np.ndarray:
+    """Which posts of the sample match, bool; what the sample can't tell counts as a match."""
+    return _mask(predicate, sample, unknown=True)
+
+
+def _mask(predicate: Predicate, sample: Sample, unknown: bool) -> np.ndarray:
+    """`unknown` is what to assume of conditions the sample can't tell: it turns round under a negation."""
+    if isinstance(predicate, On):
+        return sample.on(predicate.tag_id, predicate.byte)
+    if isinstance(predicate, Rated):
+        return sample.rated(_UNRATED if rating is None else rating for rating in predicate.ratings)
+    if isinstance(predicate, Neither):
+        return ~_mask(predicate.child, sample, not unknown)
+    if isinstance(predicate, Condition):
+        if not predicate.column:
+            return np.full(sample.size, unknown)
+        return np.logical_or.reduce([each.mask(sample.column(predicate.column)) for each in predicate.ranges])
+    combined = np.full(sample.size, isinstance(predicate, All))
+    for child in predicate.children:
+        if isinstance(predicate, All):
+            combined &= _mask(child, sample, unknown)
+        else:
+            combined |= _mask(child, sample, unknown)
+    return combined
+
+
+def known_to_sample(predicate: Predicate) -> bool:
+    """Whether `mask` is the whole truth."""
+    if isinstance(predicate, Neither):
+        return known_to_sample(predicate.child)
+    if isinstance(predicate, All | Any):
+        return all(known_to_sample(child) for child in predicate.children)
+    return not isinstance(predicate, Condition) or bool(predicate.column)

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gallery.models import Category
+from gallery.profiles import Thresholds
+
+
+def on_count_sql(thresholds: Thresholds, categories: Sequence[Category]) -> str:
+    """How many of a post's tags in these categories are on, as an expression over `tag_index i`.
+
+    Bytes and ids are whole numbers of our own and stand in the text, which a list is sorted by, too.
+    """
+    of_category = " ".join(f"when {category:d} then {thresholds.byte(0, category):d}" for category in categories)
+    byte = f"case t.category {of_category} end"
+    if thresholds.by_tag:
+        of_tag = " ".join(f"when {tag_id:d} then {least:d}" for tag_id, least in thresholds.by_tag.items())
+        byte = f"case t.id {of_tag} else {byte} end"
+    listed = ", ".join(f"{category:d}" for category in categories)
+    return (
+        "(select count(*) from unnest(i.tag_ids) with ordinality u(tag_id, place) join tag t on t.id = u.tag_id"
+        f" where t.category in ({listed}) and get_byte(i.confidences, u.place::int) >= {byte})"
+    )

@@ -1,0 +1,232 @@
+"""How the values of metatags are written: numbers, sizes, ratios, dates, ages, and ranges of them.
+
+    range = ">=" x | ">" x | "<=" x | "<" x | x ".." x | x "..." x | x ".." | ".." x | x
+    list  = range { "," range }
+
+`a..b` has both ends in, `a...b` leaves the last out, and ends in the wrong order are swapped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from typing import Any, NamedTuple
+
+import numpy as np
+from django.utils import timezone
+
+
+class Sql(NamedTuple):
+    """A piece of a statement and the parameters for its `%s`, in order."""
+
+    text: str
+    params: tuple[Any, ...] = ()
+
+
+NEVER = Sql("false")
+ALWAYS = Sql("true")
+
+
+def all_sql(parts: list[Sql]) -> Sql:
+    return _joined(parts, " and ") if parts else ALWAYS
+
+
+def any_sql(parts: list[Sql]) -> Sql:
+    return _joined(parts, " or ") if parts else NEVER
+
+
+def _joined(parts: list[Sql], word: str) -> Sql:
+    if len(parts) == 1:
+        return parts[0]
+    return Sql(f"({word.join(part.text for part in parts)})", tuple(value for part in parts for value in part.params))
+
+
+class BadValue(ValueError):
+    """A value that does not read; the text says what would."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers or times between two ends, each in or out, None being open."""
+
+    low: Any = None
+    high: Any = None
+    low_in: bool = True
+    high_in: bool = True
+
+    def sql(self, expression: str) -> Sql:
+        parts = []
+        if self.low is not None:
+            parts.append(Sql(f"{expression} {'>=' if self.low_in else '>'} %s", (self.low,)))
+        if self.high is not None:
+            parts.append(Sql(f"{expression} {'<=' if self.high_in else '<'} %s", (self.high,)))
+        return all_sql(parts)
+
+    def mask(self, column: np.ndarray) -> np.ndarray:
+        """Which entries of a numeric column lie within; a bool array of its shape."""
+        within = np.ones(column.shape, bool)
+        if self.low is not None:
+            low = _number_of(self.low)
+            within &= (column >= low) if self.low_in else (column > low)
+        if self.high is not None:
+            high = _number_of(self.high)
+            within &= (column <= high) if self.high_in else (column < high)
+        return within
+
+
+def _number_of(value: Any) -> float:
+    return value.timestamp() if isinstance(value, datetime) else float(value)
+
+
+Ranges = tuple[Range, ...]
+
+
+class Point(NamedTuple):
+    """One end of a range. A day has an `end` after it; `equal` is what the bare value matches, if not itself."""
+
+    start: Any
+    end: Any = None
+    equal: Range | None = None
+
+    def at_least(self, included: bool = True) -> dict[str, Any]:
+        if self.end is not None and not included:
+            return {"low": self.end, "low_in": True}
+        return {"low": self.start, "low_in": included}
+
+    def at_most(self, included: bool = True) -> dict[str, Any]:
+        if self.end is not None:
+            return {"high": self.end if included else self.start, "high_in": False}
+        return {"high": self.start, "high_in": included}
+
+
+Reader = Callable[[str], Point]
+
+
+def read_ranges(text: str, reader: Reader) -> Ranges:
+    """Ranges of a list such as `5,7..9,>20`; raises BadValue."""
+    return tuple(read_range(part.strip(), reader) for part in text.split(","))
+
+
+def read_range(text: str, reader: Reader) -> Range:
+    if match := re.fullmatch(r"(>=|<=|>|<|=)(.*)", text, re.DOTALL):
+        sign, point = match[1], reader(match[2].strip())
+        if sign != "=":
+            return Range(**(point.at_least(sign == ">=") if sign[0] == ">" else point.at_most(sign == "<=")))
+        text = match[2].strip()
+    if match := re.fullmatch(r"(.*?)(\.{2,3})(.*)", text, re.DOTALL):
+        return _between(match[1].strip(), match[3].strip(), match[2] == "..", reader)
+    point = reader(text)
+    return point.equal or Range(**point.at_least(), **point.at_most())
+
+
+def _between(first: str, last: str, included: bool, reader: Reader) -> Range:
+    if not first and not last:
+        raise BadValue("a range needs at least one end, as in 5.. or ..5")
+    low, high = reader(first) if first else None, reader(last) if last else None
+    if low and high and high.start < low.start:
+        low, high = high, low
+    return Range(**(low.at_least() if low else {}), **(high.at_most(included) if high else {}))
+
+
+def whole(text: str) -> Point:
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        raise BadValue("give a whole number, as in 5, >=5 or 5..10")
+    return Point(int(text))
+
+
+def decimal(text: str) -> Point:
+    return Point(_decimal(text, "give a number, as in 1.5, >=1.5 or 1..2"))
+
+
+def _decimal(text: str, remedy: str) -> float:
+    if not re.fullmatch(r"[+-]?([0-9]{1,15}(\.[0-9]{0,15})?|\.[0-9]{1,15})", text):
+        raise BadValue(remedy)
+    return float(text)
+
+
+def ratio(text: str) -> Point:
+    """Width by height to two digits: 16:9, 16/9 or 1.78."""
+    remedy = "give a ratio, as in 16:9, 16/9 or 1.78"
+    first, separator, second = text.partition(":" if ":" in text else "/")
+    value = _decimal(first, remedy)
+    if separator:
+        divisor = _decimal(second, remedy)
+        if not divisor:
+            raise BadValue(remedy)
+        value /= divisor
+    return Point(round(value, 2))
+
+
+def file_size(text: str) -> Point:
+    """Bytes, or 1.5mb, 200kb (by 1024), which alone match what is within 5 %."""
+    match = re.fullmatch(r"([0-9.]+)(b|kb?|mb?|gb?)?", text, re.IGNORECASE)
+    if not match:
+        raise BadValue("give a size, as in 200kb, >1.5mb or 1mb..4mb")
+    value = _decimal(match[1], "give a size, as in 200kb, >1.5mb or 1mb..4mb")
+    unit = (match[2] or "b").lower()
+    size = value * 1024 ** "bkmg".index(unit[0])
+    about = Range(size * 0.95, size * 1.05) if match[2] and unit != "b" else None
+    return Point(size, equal=about)
+
+
+def percent(text: str) -> Point:
+    """A confidence from 0 to 1: 90%, 90 or 0.9; alone, up to the next whole percent. 0 is not predicted."""
+    remedy = "give a percentage, as in >90%, 70..80 or 0"
+    value = _decimal(text.removesuffix("%"), remedy)
+    if text.endswith("%") or value > 1 or "." not in text:
+        value /= 100
+    if not 0 <= value <= 1:
+        raise BadValue(remedy)
+    return Point(value, equal=Range(value, value + 0.01, high_in=False) if value else Range(0, 0))
+
+
+_AGE_SECONDS = {
+    **dict.fromkeys(("s", "sec", "second", "seconds"), 1),
+    **dict.fromkeys(("mi", "min", "minute", "minutes"), 60),
+    **dict.fromkeys(("h", "hour", "hours"), 3600),
+    **dict.fromkeys(("d", "day", "days"), 86400),
+    **dict.fromkeys(("w", "week", "weeks"), 7 * 86400),
+    **dict.fromkeys(("mo", "month", "months"), 30 * 86400),
+    **dict.fromkeys(("y", "year", "years"), 365 * 86400),
+}
+
+
+def age(text: str) -> Point:
+    """Seconds; alone, `2w` is from two weeks up to three. A month is 30 days, a year 365."""
+    match = re.fullmatch(r"([0-9]{1,9})\s*([a-z]+)", text.lower())
+    if not match or match[2] not in _AGE_SECONDS:
+        raise BadValue("give an age with its unit (s mi h d w mo y), as in <2w or 1d..3d")
+    unit = _AGE_SECONDS[match[2]]
+    seconds = int(match[1]) * unit
+    return Point(seconds, equal=Range(seconds, seconds + unit, high_in=False))
+
+
+def day(text: str) -> Point:
+    """A day, month or year in the site's time zone, or a moment: 2024-01-31, 2024-01, 2024, 2024-01-31T12:30."""
+    remedy = "give a date, as in 2024-01-31, 2024-01, 2024, today or 2024-01-01..2024-02-01"
+    today = timezone.localdate()
+    words = {"today": today, "yesterday": today - timedelta(days=1)}
+    try:
+        if text.lower() in words:
+            return _span(words[text.lower()], days=1)
+        if match := re.fullmatch(r"(\d{4})(?:[-/](\d{1,2}))?(?:[-/](\d{1,2}))?", text, re.ASCII):
+            year, month, number = (int(part) if part else 0 for part in match.groups())
+            first = date(year, month or 1, number or 1)
+            return _span(first, days=1) if number else _span(first, months=1 if month else 12)
+        moment = datetime.fromisoformat(text)
+        moment = moment if moment.tzinfo else timezone.make_aware(moment)
+        moment.utctimetuple()  # the ends of the calendar overflow here, not in the database
+        return Point(moment)
+    except (ValueError, OverflowError):
+        raise BadValue(remedy) from None
+
+
+def _span(first: date, days: int = 0, months: int = 0) -> Point:
+    after = first + timedelta(days=days)
+    if months:
+        index = first.year * 12 + first.month - 1 + months
+        after = date(index // 12, index % 12 + 1, 1)
+    start, end = (timezone.make_aware(datetime.combine(each, time())) for each in (first, after))
+    return Point(start, end)

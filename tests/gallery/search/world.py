@@ -1,0 +1,146 @@
+"""Made posts for the tests of search: rows straight in the tables, and the same as plain objects."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from django.contrib.auth.models import User
+from django.db import connection
+
+from gallery.models import Category, Post, Prediction, Rating, Release, Tag, TagAlias, TagIndex, Verdict
+
+TAGS = {
+    "1girl": Category.GENERAL,
+    "solo": Category.GENERAL,
+    "blue_hair": Category.GENERAL,
+    "blue_eyes": Category.GENERAL,
+    "red_hair": Category.GENERAL,
+    ":)": Category.GENERAL,
+    "or": Category.GENERAL,
+    "re:zero": Category.COPYRIGHT,
+    "fate": Category.COPYRIGHT,
+    "saber_(fate)": Category.CHARACTER,
+    "100%_orange": Category.ARTIST,
+    "wada": Category.ARTIST,
+    "highres": Category.META,
+    "year_2021": Category.YEAR,
+    **{rating.tag_name: Category.RATING for rating in Rating},
+}
+ALIASES = {"azure_hair": "blue_hair", "saber": "saber_(fate)"}
+UNUSED = "old_azure"  # a tag that is now an alias of blue_eyes, and still in old predictions
+EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class MadePost:
+    """One post as the slow reference sees it; `tags` maps names to index bytes, `predicted` to the release's."""
+
+    id: int
+    md5: str
+    ext: str
+    width: int
+    height: int
+    file_size: int
+    animated: bool
+    source: str
+    uploader: str
+    created_at: datetime
+    rating: int | None
+    tags: dict[str, int]
+    predicted: dict[str, int]
+    verdicts: dict[str, bool]
+
+
+@dataclass
+class World:
+    posts: list[MadePost]
+    tags: dict[str, Tag] = field(default_factory=dict)
+
+
+def make_world(size: int, seed: int = 1) -> World:
+    """`size` random posts with predictions, verdicts and index rows."""
+    chance = random.Random(seed)
+    tags = {name: Tag.objects.create(name=name, category=category) for name, category in TAGS.items()}
+    tags[UNUSED] = Tag.objects.create(name=UNUSED)
+    TagAlias.objects.create(name=UNUSED, tag=tags["blue_eyes"])
+    for name, target in ALIASES.items():
+        TagAlias.objects.create(name=name, tag=tags[target])
+    users = {name: User.objects.create(username=name) for name in ("anna", "Bert_x")}
+    release = Release.objects.create(name="starter", title="s", folder="", config={}, tag_ids=[], active=True)
+    world = World([_made(number, chance) for number in range(1, size + 1)], tags)
+    _store(world, users, release)
+    return world
+
+
+def _made(number: int, chance: random.Random) -> MadePost:
+    predicted = {name: _byte(chance) for name in [*TAGS, UNUSED] if chance.random() < 0.45}
+    plain = [name for name, category in TAGS.items() if category != Category.RATING]
+    verdicts = {name: chance.random() < 0.6 for name in plain if chance.random() < 0.06}
+    rating = chance.choice([None, 0, 1, 2, 3])
+    return MadePost(
+        id=number * 3 - chance.randrange(3),
+        md5=hashlib.md5(str(number).encode()).hexdigest(),
+        ext=chance.choice(["jpg", "png", "gif"]),
+        width=chance.choice([100, 640, 1280, 1920]),
+        height=chance.choice([100, 480, 720, 1080]),
+        file_size=chance.choice([500, 1000, 1024 * 200, 1024 * 1024, 1024 * 1024 * 3]),
+        animated=chance.random() < 0.2,
+        source=chance.choice(["", "https://a.example/100%_x", "https://b.example/y", "Book"]),
+        uploader=chance.choice(["", "anna", "Bert_x"]),
+        created_at=EPOCH + timedelta(hours=chance.randrange(24 * 200)),
+        rating=rating,
+        tags=_indexed(predicted, verdicts, rating),
+        predicted=predicted if chance.random() < 0.9 else {},
+        verdicts=verdicts,
+    )
+
+
+def _byte(chance: random.Random) -> int:
+    return chance.choice([chance.randrange(25, 255), 127, 128, 200])
+
+
+def _indexed(predicted: dict[str, int], verdicts: dict[str, bool], rating: int | None) -> dict[str, int]:
+    """What the index holds after aliases and verdicts; of ratings, the one."""
+    found: dict[str, int] = {}
+    for name, byte in predicted.items():
+        target = "blue_eyes" if name == UNUSED else name
+        if TAGS[target] != Category.RATING:
+            found[target] = max(byte, found.get(target, 0))
+    found.update({name: 255 for name, answer in verdicts.items() if answer})
+    if rating is not None:
+        found[Rating(rating).tag_name] = 30
+    return {name: byte for name, byte in found.items() if verdicts.get(name, True)}
+
+
+def _packed(tags: dict[str, Tag], bytes_of: dict[str, int]) -> tuple[list[int], bytes]:
+    pairs = sorted((tags[name].id, byte) for name, byte in bytes_of.items())
+    return [tag_id for tag_id, _ in pairs], bytes(byte for _, byte in pairs)
+
+
+def _store(world: World, users: dict[str, User], release: Release) -> None:
+    for made in world.posts:
+        Post.objects.create(
+            id=made.id,
+            md5=made.md5,
+            sha256=f"{made.id:064x}",
+            ext=made.ext,
+            file_size=made.file_size,
+            width=made.width,
+            height=made.height,
+            animated=made.animated,
+            source=made.source,
+            uploader=users.get(made.uploader),
+        )
+        Post.objects.filter(id=made.id).update(created_at=made.created_at)
+        tag_ids, confidences = _packed(world.tags, made.tags)
+        TagIndex.objects.create(post_id=made.id, tag_ids=tag_ids, confidences=b"\0" + confidences, rating=made.rating)
+        if made.predicted:
+            tag_ids, confidences = _packed(world.tags, made.predicted)
+            Prediction.objects.create(post_id=made.id, release=release, tag_ids=tag_ids, confidences=confidences)
+        for name, answer in made.verdicts.items():
+            Verdict.objects.create(post_id=made.id, tag=world.tags[name], answer=answer)
+    with connection.cursor() as cursor:
+        cursor.execute("analyze tag_index, post, tag, verdict, prediction")
