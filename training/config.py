@@ -54,7 +54,7 @@ class Data:
     validation_share: float = 0.1  # taken from train when the dataset has no validation split
 
     def __post_init__(self) -> None:
-        demand(self.size >= 32 and self.size % 32 == 0, f"data.size is {self.size}; it must be a multiple of 32.")
+        demand(self.size >= 32 and self.size % 16 == 0, f"data.size is {self.size}; it must be a multiple of 16.")
         demand(self.minimum_count >= 1, f"data.minimum_count is {self.minimum_count}; it must be at least 1.")
         demand_share("data.validation_share", self.validation_share, 0.5)
 
@@ -157,6 +157,7 @@ class Train:
     warmup: float = 0.05  # share of the run, or steps when above 1
     floor: float = 0.01  # the rate a cosine ends at, and a warm-up starts from, as a share of learning_rate
     ema: float = 0.0  # decay of a moving average of the weights, which is then what is judged and published
+    norm_momentum: float = 0.05  # how fast the batch norms' statistics follow; short runs want 0.1
     freeze_norm: bool = False  # batch norms keep their statistics, for small datasets
     cache_activations: int = 0  # versions of each picture kept behind the frozen stages; the first is unchanged
     seed: int = 1
@@ -172,6 +173,7 @@ class Train:
         demand(self.warmup >= 0, "train.warmup must be at least 0.")
         demand(self.cache_activations >= 0, "train.cache_activations must be at least 0.")
         demand(0 < self.floor <= 1, "train.floor must be above 0 and at most 1: a step at rate 0 teaches nothing.")
+        demand(0 < self.norm_momentum <= 1, "train.norm_momentum must be above 0 and at most 1.")
         demand(0 <= self.ema < 1, f"train.ema is {self.ema}; it must be at least 0 and below 1.")
 
 

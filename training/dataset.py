@@ -67,8 +67,13 @@ FEATURES = Features(
 )
 EMPTY: dict[str, Any] = {
     **{name: [] for name, kind in FEATURES.items() if isinstance(kind, List)},
-    **{name: "" for name in ("md5", "group", "family", "source", "artist_credit", "licence")},
-    **{"rating": None, "year": None, "complete": True, "release": None, "width": 0, "height": 0},
+    **dict.fromkeys(("md5", "group", "family", "source", "artist_credit", "licence"), ""),
+    "rating": None,
+    "year": None,
+    "complete": True,
+    "release": None,
+    "width": 0,
+    "height": 0,
 }
 
 
@@ -200,6 +205,7 @@ def picture_bytes(split: Dataset, index: int) -> bytes:
 
 def hold_out(rows: Sequence[Mapping[str, Any]], share: float) -> list[bool]:
     """Which rows become validation when a dataset has none: whole groups (or pictures), by a hash, about `share`."""
+
     def drawn(row: Mapping[str, Any], index: int) -> bool:
         unit = row["group"] or row["md5"] or str(index)
         number = int.from_bytes(hashlib.blake2b(unit.encode(), digest_size=4).digest(), "big")

@@ -56,9 +56,7 @@ def cached(split: Dataset, preprocess: Preprocess, folder: Path, report: Report 
     return np.memmap(file, dtype=np.uint8, mode="r", shape=shape)
 
 
-def fill(
-    file: Path, shape: tuple[int, ...], split: Dataset, preprocess: Preprocess, report: Report | None
-) -> None:
+def fill(file: Path, shape: tuple[int, ...], split: Dataset, preprocess: Preprocess, report: Report | None) -> None:
     pictures = np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
 
     def decode(item: tuple[int, bytes]) -> None:

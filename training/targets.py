@@ -169,9 +169,7 @@ def category_of(name: str, listed: Mapping[str, str], categories: Mapping[str, s
     return listed.get(name) or categories.get(name) or "general"
 
 
-def grow_vocabulary(
-    old: Vocabulary, rows: Sequence[Row], categories: Mapping[str, str], data: Data
-) -> Vocabulary:
+def grow_vocabulary(old: Vocabulary, rows: Sequence[Row], categories: Mapping[str, str], data: Data) -> Vocabulary:
     """The old tags in their order with their counts raised, then new tags that people verified often enough."""
     counts = count_tags(rows, categories)
     by_name = Counter({name: count for (_, name), count in counts.items()})

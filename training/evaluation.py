@@ -1,0 +1,250 @@
+"""How good a run's best weights are, split by split, and the thresholds its release will have.
+
+    python -m training.evaluation RUN [--dataset FOLDER]
+
+Thresholds are chosen on the validation split alone. Where it is too small, or holds verdicts instead of complete tags
+(people judge what they were shown, so those cells are no sample), the start release's thresholds are kept.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from tagger import release as releases
+from tagger.model import CamieTagger
+from tagger.release import ReleaseFolder
+from tagger.vocabulary import Vocabulary
+from training import config, dataset, scores
+from training.feed import Feed, chunks
+from training.material import Material, Part, prepare
+from training.network import TrainedTagger
+from training.run import RunFolder, read_json
+from training.scores import Histogram
+
+FEWEST_TO_CHOOSE_BY = 50  # complete validation pictures
+SAMPLES = 16
+HEADLINE = "micro_opt"  # the mode whose numbers stand for the whole: each category at its best threshold
+Thresholds = dict[str, Any]
+KEPT_STATE = [
+    "recipe",
+    "release",
+    "steps",
+    "step",
+    "epochs",
+    "epoch",
+    "elapsed",
+    "best",
+    "pictures",
+    "parameters",
+    "notes",
+]
+
+
+@dataclass(frozen=True)
+class Validation:
+    numbers: dict[str, float]
+    sentence: str
+    samples: list[dict[str, Any]]
+
+
+@torch.inference_mode()
+def confidences(network: TrainedTagger, feed: Feed, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Both stages' confidences for some rows, float32 [B, tags]; one stage for an initial-only tagger."""
+    network.eval()
+    dtype = network.tagger.temperature.dtype
+    initial, refined = network(feed.plain(rows).to(dtype), feed.early)
+    logits = {"initial": initial} | ({} if refined is initial else {"refined": refined})
+    return {stage: torch.sigmoid(values.float()).cpu().numpy() for stage, values in logits.items()}
+
+
+def histograms(network: TrainedTagger, feed: Feed) -> dict[str, Histogram]:
+    counted: dict[str, Histogram] = {}
+    for rows in chunks(len(feed.part)):
+        truth, known = feed.part.targets.known(rows)
+        for stage, found in confidences(network, feed, rows).items():
+            counted.setdefault(stage, Histogram(found.shape[1])).add(found, truth, known)
+    return counted
+
+
+def last_stage(values: dict[str, Any]) -> Any:
+    return values["refined"] if "refined" in values else values["initial"]
+
+
+def validate(network: TrainedTagger, feed: Feed, material: Material) -> Validation:
+    """What a run says of itself after an epoch; its thresholds are the best for this very split."""
+    counted = histograms(network, feed)
+    numbers: dict[str, float] = {}
+    for stage, histogram in counted.items():
+        chosen = scores.choose(histogram, material.vocabulary)
+        at = scores.at_thresholds(histogram, material.vocabulary, chosen, HEADLINE)
+        prefix = "" if stage == list(counted)[-1] else f"{stage}_"
+        numbers |= {f"{prefix}micro_f1": at["overall"]["micro_f1"], f"{prefix}macro_f1": at["overall"]["macro_f1"]}
+        if "general" in at and not prefix:
+            numbers["general_micro_f1"] = at["general"]["micro_f1"]
+    sentence = "  ".join(f"{name} {value:.3f}" for name, value in sorted(numbers.items()))
+    return Validation(numbers, sentence, samples(network, feed, material))
+
+
+def samples(network: TrainedTagger, feed: Feed, material: Material) -> list[dict[str, Any]]:
+    """The first validation pictures with their tags and the likeliest predictions."""
+    rows = np.arange(min(SAMPLES, len(feed.part)))
+    found, names = last_stage(confidences(network, feed, rows)), material.vocabulary.names
+    truth, _ = feed.part.targets.known(rows)
+    return [
+        {
+            "md5": feed.part.rows[row]["md5"],
+            "tags": [names[tag] for tag in np.flatnonzero(truth[row])],
+            "predicted": {names[tag]: round(float(found[row, tag]), 3) for tag in np.argsort(-found[row])[:20]},
+        }
+        for row in rows
+    ]
+
+
+# at the end of a run
+
+
+def finish(run: RunFolder, material: Material, network: TrainedTagger, recipe: config.Recipe) -> dict[str, Any]:
+    """Judges the best weights on every split but train; writes thresholds.json and metrics.json."""
+    network.tagger.load_state_dict(load_file(run.best))
+    device = network.tagger.temperature.device
+    counted = {
+        name: histograms(network, Feed(part, material, recipe, network, device))
+        for name, part in material.parts.items()
+        if name != "train"
+    }
+    thresholds = settle_thresholds(run, material, counted, network, recipe)
+    splits = {
+        name: {"pictures": len(material.parts[name]), **scores.report(of, material.vocabulary, thresholds)}
+        for name, of in counted.items()
+    }
+    metrics: dict[str, Any] = {"run": about_run(run, material), "splits": splits}
+    if not material.train.targets.complete.all():
+        metrics["verdicts"] = verdicts(network, material, recipe, thresholds)
+        run.say(
+            "verdicts met by the start release and now: {before} and {after} of {cells}".format(**metrics["verdicts"])
+        )
+    if (run.folder / "baselines.json").exists():
+        metrics["baselines"] = read_json(run.folder / "baselines.json")
+    run.write_json("thresholds.json", thresholds)
+    run.write_json("metrics.json", metrics)
+    for name, found in splits.items():
+        run.say(f"{name}: {sentence_of(last_stage(found)[HEADLINE])}")
+    run.update(status="finished")
+    return metrics
+
+
+def sentence_of(measures: dict[str, dict[str, float]]) -> str:
+    return "  ".join(f"{group} {m['micro_f1']:.3f}/{m['macro_f1']:.3f}" for group, m in measures.items() if m["tags"])
+
+
+def about_run(run: RunFolder, material: Material) -> dict[str, Any]:
+    kept = (
+        "recipe",
+        "release",
+        "steps",
+        "step",
+        "epochs",
+        "epoch",
+        "elapsed",
+        "best",
+        "pictures",
+        "parameters",
+        "notes",
+    )
+    about = {name: run.state[name] for name in kept if name in run.state}
+    told = {name: material.about.get(name) for name in ("name", "source", "licence", "filters")}
+    return about | {"tags": len(material.vocabulary), "dataset": told}
+
+
+def settle_thresholds(
+    run: RunFolder, material: Material, counted: dict[str, dict[str, Histogram]], network: TrainedTagger,
+    recipe: config.Recipe,
+) -> Thresholds:  # fmt: skip
+    validation = material.parts.get("validation")
+    complete = int(validation.targets.complete.sum()) if validation else 0
+    if complete >= FEWEST_TO_CHOOSE_BY:
+        chosen_on = counted["validation"]
+    elif run.state.get("release"):
+        run.note(f"The validation split has {complete} complete pictures, so the start release's thresholds are kept.")
+        return releases.read(run.state["release"]).thresholds
+    elif complete:
+        run.note(f"The thresholds are chosen on only {complete} validation pictures.")
+        chosen_on = counted["validation"]
+    else:
+        run.note("There is no validation split, so the thresholds come from the training pictures: do not trust them.")
+        feed = Feed(material.train, material, recipe, network, network.tagger.temperature.device)
+        chosen_on = histograms(network, feed)
+    return {stage: scores.choose(histogram, material.vocabulary) for stage, histogram in chosen_on.items()}
+
+
+def category_thresholds(thresholds: Thresholds, vocabulary: Vocabulary, mode: str = "balanced") -> np.ndarray:
+    """The site's default threshold of each tag, float [tags]."""
+    stage = last_stage(thresholds)
+    return np.array(
+        [(stage.get(category) or stage["overall"])[mode]["threshold"] for category in vocabulary.categories]
+    )
+
+
+def verdicts(
+    network: TrainedTagger, material: Material, recipe: config.Recipe, thresholds: Thresholds
+) -> dict[str, int]:
+    """Of the cells that people judged: how many the start release's predictions met, and how many the run's do."""
+    least = category_thresholds(thresholds, material.vocabulary)
+    total = dict.fromkeys(("cells", "before", "after"), 0)
+    for part in material.parts.values():
+        feed = Feed(part, material, recipe, network, network.tagger.temperature.device)
+        for rows in chunks(len(part)):
+            rows = rows[~part.targets.complete[rows]]
+            if not len(rows):
+                continue
+            truth, known = part.targets.known(rows)
+            found = last_stage(confidences(network, feed, rows))
+            total["cells"] += int(known.sum())
+            total["before"] += int((known & ((predicted(part, rows) >= least) == truth)).sum())
+            total["after"] += int((known & ((found >= least) == truth)).sum())
+    return total
+
+
+def predicted(part: Part, rows: np.ndarray) -> np.ndarray:
+    """What the people who judged were shown, float32 [B, tags]; 0 where nothing was."""
+    shown = np.zeros((len(rows), part.targets.tags), dtype=np.float32)
+    positions, tags = part.targets.predicted.cells(rows)
+    shown[positions, tags] = part.targets.confidences.cells(rows)[1]
+    return shown
+
+
+def open_run(folder: Path, dataset_folder: str | None) -> tuple[RunFolder, config.Recipe, Material, TrainedTagger]:
+    """A run's recipe, material and network, its best weights not yet in it."""
+    run = RunFolder(folder)
+    recipe = config.read(run.config)
+    source = dataset.read(dataset_folder or run.state["dataset"], run.cache / "datasets")
+    release: ReleaseFolder | None = releases.read(run.state["release"]) if run.state.get("release") else None
+    material = prepare(recipe, source, run, release)
+    architecture = release.architecture.to_config() if release else recipe.model.architecture(1).to_config()
+    tagger = CamieTagger(releases.Architecture(**{**architecture, "tag_count": len(material.vocabulary)}))
+    return run, recipe, material, TrainedTagger(tagger, recipe).to(memory_format=torch.channels_last)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m training.evaluation", description="Judge a run's best weights.")
+    parser.add_argument("run", type=Path, help="the run folder")
+    parser.add_argument("--dataset", help="another dataset folder than the run's own")
+    chosen = parser.parse_args(arguments)
+    try:
+        run, recipe, material, network = open_run(chosen.run, chosen.dataset)
+        finish(run, material, network, recipe)
+    except (ValueError, OSError) as error:
+        print(f"evaluation: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""A tagger as it is trained: some stages frozen, pictures normalised and varied on the way in."""
+
+import re
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from tagger import release as releases
+from tagger.backbone import load_lite0_pretrained
+from tagger.model import CamieTagger
+from tagger.release import ReleaseFolder
+from tagger.vocabulary import Vocabulary
+from training.config import Recipe, RecipeError
+from training.engine import Groups
+
+PRIOR_LIMITS = (1e-4, 0.5)
+# parameters with one row a tag: the last layers of both classifiers and the tag embedding
+TAG_ROWS = re.compile(r"(initial_classifier|refined_classifier)\.7\.(weight|bias)|tag_embedding\.weight")
+
+
+class TrainedTagger(nn.Module):
+    """Wraps a tagger. Frozen stages run without gradients and keep their batch statistics."""
+
+    def __init__(self, tagger: CamieTagger, recipe: Recipe) -> None:
+        super().__init__()
+        self.tagger = tagger
+        stages = tagger.backbone.stages()
+        frozen = recipe.model.frozen_stages
+        if frozen > len(stages):
+            raise RecipeError(f"model.frozen_stages is {frozen}, but {recipe.model.backbone} has {len(stages)} stages.")
+        self.frozen, self.late = nn.Sequential(*stages[:frozen]), nn.Sequential(*stages[frozen:])
+        self.frozen.requires_grad_(False)
+        self.freeze_norm = recipe.train.freeze_norm
+        for module in self.late.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = recipe.train.norm_momentum
+        self.checkpointing = recipe.engine.activation_checkpointing
+
+    def train(self, mode: bool = True) -> "TrainedTagger":
+        super().train(mode)
+        self.frozen.eval()
+        if self.freeze_norm:
+            for module in self.late.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    @torch.no_grad()
+    def early(self, images: Tensor) -> Tensor:
+        """What the frozen stages make of normalised pictures [B, 3, S, S]."""
+        return self.frozen(images)
+
+    def forward(self, inputs: Tensor, early: bool = False) -> tuple[Tensor, Tensor]:
+        """Logits of both stages from normalised pictures, or with `early` from what `early` returned."""
+        x = inputs if early else self.early(inputs)
+        for stage in self.late:
+            if self.checkpointing and self.training:
+                x = checkpoint(stage, x, use_reentrant=False)
+            else:
+                x = stage(x)
+        return self.tagger.head(self.tagger.pool(x))
+
+    def parameter_groups(self, recipe: Recipe) -> Groups:
+        """Backbone and head at their own rates; norms, biases, temperature and tag embedding without weight decay."""
+        rate, decay = recipe.train.learning_rate, recipe.train.weight_decay
+        groups = {
+            (part, decays): {
+                "params": [],
+                "lr": rate * (recipe.train.backbone_scale if part == "backbone" else 1.0),
+                "weight_decay": decay if decays else 0.0,
+            }
+            for part in ("backbone", "head")
+            for decays in (True, False)
+        }
+        for name, parameter in self.tagger.named_parameters():
+            if parameter.requires_grad:
+                part = "backbone" if name.startswith("backbone.") else "head"
+                decays = parameter.ndim > 1 and not name.startswith("tag_embedding")
+                groups[part, decays]["params"].append(parameter)
+        return [group for group in groups.values() if group["params"]]
+
+
+def new_tagger(recipe: Recipe, vocabulary: Vocabulary, rows: int) -> CamieTagger:
+    """A tagger to train from nothing, or from ImageNet; each tag starts at how often it occurs in `rows` pictures."""
+    torch.manual_seed(recipe.train.seed)
+    tagger = CamieTagger(recipe.model.architecture(len(vocabulary)))
+    if recipe.model.pretrained:
+        load_lite0_pretrained(tagger)
+    counts = torch.tensor(vocabulary.counts, dtype=torch.float32)
+    prior = torch.logit((counts / max(rows, 1)).clamp(*PRIOR_LIMITS)) * tagger.temperature.item()
+    for name in ("initial_classifier", "refined_classifier"):
+        if hasattr(tagger, name):
+            tagger.get_submodule(name)[7].bias.data.copy_(prior)
+    return tagger
+
+
+def grown_tagger(release: ReleaseFolder, vocabulary: Vocabulary, seed: int) -> CamieTagger:
+    """A release's tagger with rows for new tags: kept tags take their rows by name, new ones start unlikely."""
+    torch.manual_seed(seed)
+    architecture = type(release.architecture)(**{**release.architecture.to_config(), "tag_count": len(vocabulary)})
+    tagger = CamieTagger(architecture)
+    stored = {k: v.float() if v.is_floating_point() else v for k, v in releases.load_weights(release).items()}
+    kept = [(vocabulary.index(n), i) for i, n in enumerate(release.vocabulary.names) if n in vocabulary]
+    ours, theirs = torch.tensor([k[0] for k in kept]), torch.tensor([k[1] for k in kept])
+    state = tagger.state_dict()
+    for key, tensor in state.items():
+        if TAG_ROWS.fullmatch(key):
+            if key.endswith("bias"):
+                tensor.fill_(float(stored[key].quantile(0.1)))
+            tensor[ours] = stored[key][theirs]
+        else:
+            tensor.copy_(stored[key])
+    tagger.load_state_dict(state)
+    return tagger
+
+
+class Normalise:
+    """uint8 [B, S, S, 3] to what the network takes, [B, 3, S, S] channels last, by a release's mean and std."""
+
+    def __init__(self, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, device: torch.device) -> None:
+        self.device = device
+        self.mean = torch.tensor(mean or (0.0, 0.0, 0.0), device=device).view(1, 3, 1, 1)
+        self.std = torch.tensor(std or (1.0, 1.0, 1.0), device=device).view(1, 3, 1, 1)
+
+    def unit(self, pixels: Tensor) -> Tensor:
+        """0 to 1, channels last: the permuted view has that layout already."""
+        return pixels.to(self.device).permute(0, 3, 1, 2).float().div_(255)
+
+    def __call__(self, unit: Tensor) -> Tensor:
+        return unit.sub_(self.mean).div_(self.std)
+
+
+class Average:
+    """A moving average of the weights that training changes (Polyak averaging); quick at first, then by `decay`."""
+
+    def __init__(self, tagger: nn.Module, decay: float) -> None:
+        self.tagger, self.decay = tagger, decay
+        self.values = {key: tensor.detach().clone().float() for key, tensor in self.changing().items()}
+
+    def changing(self) -> dict[str, Tensor]:
+        trained = {name for name, p in self.tagger.named_parameters() if p.requires_grad}
+        fixed = {name for name, p in self.tagger.named_parameters() if not p.requires_grad}
+        state = self.tagger.state_dict()
+        return {k: v for k, v in state.items() if k in trained or (v.is_floating_point() and k not in fixed)}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        current = [tensor.float() for tensor in self.changing().values()]
+        torch._foreach_lerp_(list(self.values.values()), current, 1 - decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchanges the network's weights with the average; a second call puts them back."""
+        for key, tensor in self.changing().items():
+            kept = tensor.clone()
+            tensor.copy_(self.values[key])
+            self.values[key] = kept.float()
+
+    def load(self, values: Mapping[str, Tensor]) -> None:
+        self.values = {key: tensor.float() for key, tensor in values.items()}
+
+
+def stored_state(tagger: nn.Module) -> dict[str, Tensor]:
+    """The tagger's state on the CPU in float32, as safetensors wants it: contiguous and not shared."""
+    return {
+        key: (tensor.detach().float() if tensor.is_floating_point() else tensor.detach()).cpu().contiguous().clone()
+        for key, tensor in tagger.state_dict().items()
+    }
+
+
+def resample(unit: Tensor, matrices: Tensor, pad: Tensor) -> Tensor:
+    """Pictures [B, 3, S, S] moved by 2x3 matrices [B, 2, 3]; `pad` [1, 3, 1, 1] is the colour beyond the edge."""
+    grid = F.affine_grid(matrices, list(unit.shape), align_corners=False)
+    moved = F.grid_sample(unit - pad, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return moved.add_(pad).contiguous(memory_format=torch.channels_last)
