@@ -1,1 +1,45 @@
 """Every Celery task, under ten lines each. They carry ids only and are safe to run twice."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from gallery import tagging
+
+
+@shared_task
+def tag_waiting() -> int:
+    return tagging.tag_waiting()
+
+
+@shared_task
+def sweep() -> int:
+    return tagging.sweep()
+
+
+@shared_task
+def refresh_histograms() -> bool:
+    from gallery import indexing
+
+    return indexing.refresh_histograms()
+
+
+@shared_task
+def rebuild_after_change() -> int:
+    from gallery import releasing
+
+    return releasing.rebuild_after_change()
+
+
+@shared_task
+def run_export(export_id: int) -> None:
+    from gallery import exporting
+
+    exporting.run(export_id)
+
+
+@shared_task
+def install_seed() -> int:
+    from gallery import seeding
+
+    return seeding.install_seed(seeding.remember)

@@ -1,0 +1,154 @@
+"""Make a release the site's: its vocabulary and shipped profiles into rows, and one release active."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import Count
+from django.utils import timezone
+
+from gallery import indexing, tagging
+from gallery.models import Category, Post, Prediction, Profile, Release, Tag
+from tagger import release as releases
+from tagger.release import ReleaseError, ReleaseFolder
+from tagger.thresholds import site_profiles
+
+__all__ = ["ReleaseError", "install", "rebuild_after_change", "use"]
+
+_INSTALL_LOCK = 0x7265_6C65  # any number that no other advisory lock of the site uses
+
+
+def install(folder: Path | str, *, activate: bool = False) -> Release:
+    """Copy a release folder into the site's and make its rows. The same release again is found, not made twice.
+
+    A tag that exists in another category keeps its row and category. Raises ReleaseError.
+    """
+    source = releases.read(Path(folder).expanduser().resolve())
+    if long := [name for name in source.vocabulary.names if len(name) > 200]:
+        raise ReleaseError(f"The release's tag {long[0][:40]}... is longer than 200 characters: shorten it.")
+    with transaction.atomic():
+        _one_at_a_time()
+        release = Release.objects.filter(name=source.name).first()
+        if release and release.config != source.config:
+            raise ReleaseError(
+                f"Another release called {source.name} is installed already: publish this one under a new name."
+            )
+        target = _copy(source)
+        if release is None:
+            release = _make_rows(source, target)
+        elif release.path != target:
+            release.folder = str(target)
+            release.save(update_fields=["folder"])
+    if activate:
+        use(release)
+    return release
+
+
+def use(release: Release) -> None:
+    """Make this the one active release and wake the posts that wait for one. Raises ReleaseError.
+
+    Posts that it has not seen keep the tags of older releases until they are tagged again.
+    """
+    releases.read(release.path)
+    with transaction.atomic():
+        _one_at_a_time()
+        Release.objects.filter(active=True).exclude(pk=release.pk).update(active=False)
+        Release.objects.filter(pk=release.pk).update(active=True, activated_at=timezone.now())
+        transaction.on_commit(_after_change)
+    release.refresh_from_db()
+
+
+def _after_change() -> None:
+    tagging.wake()
+    if _changed_posts().exists() and not tagging.send("rebuild_after_change"):
+        rebuild_after_change()
+
+
+def rebuild_after_change() -> int:
+    """Rebuild the index of posts for which another prediction counts now; returns how many."""
+    ids = list(_changed_posts().values_list("pk", flat=True))
+    indexing.rebuild(ids)
+    return len(ids)
+
+
+def _changed_posts():
+    """Posts that several releases saw: for the others the same prediction counts as before."""
+    several = Prediction.objects.values("post_id").annotate(releases=Count("id")).filter(releases__gt=1)
+    return Post.objects.active().filter(pk__in=several.values("post_id"))
+
+
+def _one_at_a_time() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_advisory_xact_lock(%s)", [_INSTALL_LOCK])
+
+
+def _copy(source: ReleaseFolder) -> Path:
+    """The release's folder under RELEASES_DIR, put there whole or not at all."""
+    target = settings.RELEASES_DIR / source.name
+    if source.folder == target.resolve():
+        return target
+    if target.is_dir() and _is_same(target, source):
+        return target
+    try:
+        settings.RELEASES_DIR.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{source.name}.", dir=settings.RELEASES_DIR) as temporary:
+            copy = Path(temporary) / "release"
+            shutil.copytree(source.folder, copy)
+            if target.exists():  # left by an install that died; no row speaks of it
+                shutil.rmtree(target)
+            copy.rename(target)
+    except OSError as error:
+        raise ReleaseError(
+            f"The release can't be copied into {settings.RELEASES_DIR} ({error.strerror}): make room there."
+        ) from error
+    return target
+
+
+def _is_same(target: Path, source: ReleaseFolder) -> bool:
+    try:
+        return releases.read(target).config == source.config
+    except ReleaseError:
+        return False
+
+
+def _make_rows(source: ReleaseFolder, target: Path) -> Release:
+    release = Release.objects.create(
+        name=source.name,
+        title=source.title,
+        folder=str(target),
+        config=source.config,
+        metrics=source.metrics,
+        card=source.card,
+        tag_ids=_tag_ids(source.vocabulary.names, source.vocabulary.categories),
+    )
+    stage = "initial" if source.architecture.stages == "initial" else "refined"
+    Profile.objects.bulk_create(
+        Profile(
+            release=release,
+            key=shipped.key,
+            name=shipped.name,
+            description=shipped.description,
+            position=position,
+            overall=shipped.overall,
+            by_category=shipped.by_category,
+        )
+        for position, shipped in enumerate(site_profiles(source.thresholds, stage))
+    )
+    return release
+
+
+def _tag_ids(names: list[str], categories: list[str]) -> list[int]:
+    """Tag rows for a vocabulary, in its order; made where there are none, 70,000 in a few seconds."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "insert into tag (name, category, description, deprecated, post_count)"
+            " select name, category, '', false, 0 from unnest(%s::text[], %s::int[]) as new (name, category)"
+            " on conflict (name) do nothing",
+            [names, [int(Category.named(category)) for category in categories]],
+        )
+    ids = dict(Tag.objects.filter(name__in=names).values_list("name", "id"))
+    return [ids[name] for name in names]

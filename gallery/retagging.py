@@ -1,0 +1,133 @@
+"""Tag posts again with the active release: say how many, start, follow, cancel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import transaction
+from django.db.models import Exists, OuterRef, QuerySet
+from django.utils import timezone
+
+from gallery import search, tagging
+from gallery.models import Post, Prediction, Release, TaggingRun, TaggingState
+from gallery.profiles import Thresholds
+
+SCOPES = ("all", "search", "older")
+_SETTLED = (TaggingState.TAGGED, TaggingState.FAILED)
+_UNDER_WAY = (TaggingState.WAITING, TaggingState.TAGGING)
+_CHUNK = 5000
+_USUAL_SPEED = 10.0  # posts a second, before anything was measured here
+_PAUSE_SECONDS = 5.0  # a longer gap between two predictions is idleness, not work
+
+
+class RetaggingError(ValueError):
+    """A run that can't be started; the text is one sentence for the person."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    total: int
+    seconds_estimate: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    total: int
+    done: int
+    failed: int
+    seconds_left: int
+
+
+def plan(scope: str, query: str, thresholds: Thresholds) -> Plan:
+    """How many posts a run would touch and about how long it takes. Raises RetaggingError or SearchError."""
+    release = _active_release()
+    total = sum(posts.count() for posts in _scopes(scope, query, thresholds, release))
+    return Plan(total, round(total / _speed(release)))
+
+
+def start(scope: str, query: str, user: AbstractBaseUser | None, thresholds: Thresholds) -> TaggingRun:
+    """Let the posts of a scope wait for the tagger again, after all uploads. Raises RetaggingError or SearchError."""
+    release = _active_release()
+    with transaction.atomic():
+        run = TaggingRun.objects.create(release=release, started_by=user, scope=scope, query=query, total=0)
+        for posts in _scopes(scope, query, thresholds, release):
+            run.total += posts.update(
+                tagging_state=TaggingState.WAITING,
+                tagging_attempts=0,
+                tagging_error="",
+                priority=Post.RERUN_PRIORITY,
+                tagging_run=run,
+            )
+        if not run.total:
+            raise RetaggingError("No post would be tagged again: choose another search, or all posts.")
+        run.save(update_fields=["total"])
+        transaction.on_commit(tagging.wake, robust=True)
+    return run
+
+
+def progress(run: TaggingRun) -> Progress:
+    """How far a run is, read from its posts."""
+    posts = run.posts.active()
+    left = posts.filter(tagging_state__in=_UNDER_WAY).count() if run.state == TaggingRun.State.RUNNING else 0
+    failed = posts.filter(tagging_state=TaggingState.FAILED).count()
+    return Progress(run.total, max(0, run.total - left), failed, round(left / _speed(run.release)))
+
+
+@transaction.atomic
+def cancel(run: TaggingRun) -> None:
+    """Stop a run: posts not yet taken keep the tags they have; those never tagged go on waiting as uploads."""
+    waiting = run.posts.filter(tagging_state=TaggingState.WAITING)
+    seen = Exists(Prediction.objects.filter(post=OuterRef("pk")))
+    waiting.filter(seen).update(tagging_state=TaggingState.TAGGED)
+    run.posts.filter(tagging_state=TaggingState.WAITING).update(priority=Post.UPLOAD_PRIORITY, tagging_run=None)
+    TaggingRun.objects.filter(pk=run.pk, state=TaggingRun.State.RUNNING).update(
+        state=TaggingRun.State.CANCELLED, finished_at=timezone.now()
+    )
+    run.refresh_from_db()
+
+
+def retry(posts: QuerySet[Post]) -> int:
+    """Let failed posts wait again, with all their tries; returns how many."""
+    number = posts.filter(tagging_state=TaggingState.FAILED).update(
+        tagging_state=TaggingState.WAITING, tagging_attempts=0, tagging_error=""
+    )
+    if number:
+        transaction.on_commit(tagging.wake, robust=True)
+    return number
+
+
+def _active_release() -> Release:
+    release = Release.objects.filter(active=True).first()
+    if release is None:
+        raise RetaggingError("No release is active: activate one first.")
+    return release
+
+
+def _scopes(scope: str, query: str, thresholds: Thresholds, release: Release) -> list[QuerySet[Post]]:
+    """The posts of a scope, in querysets of which none is too long for one statement.
+
+    What waits already is left alone: it will be tagged anyway.
+    """
+    settled = Post.objects.active().filter(tagging_state__in=_SETTLED)
+    if scope == "all":
+        return [settled]
+    if scope == "older":
+        return [settled.exclude(Exists(Prediction.objects.filter(post=OuterRef("pk"), release=release)))]
+    if scope != "search":
+        raise RetaggingError(f"The scope {scope} is not known: choose all, search or older.")
+    ids = list(search.matching_ids(query, thresholds))
+    return [settled.filter(pk__in=ids[start : start + _CHUNK]) for start in range(0, len(ids), _CHUNK)]
+
+
+def _speed(release: Release) -> float:
+    """Posts a second as lately measured: the newest predictions, without the pauses between them."""
+    times = list(
+        Prediction.objects.filter(release=release).order_by("-created_at").values_list("created_at", flat=True)[:200]
+    )
+    gaps = [(later - earlier).total_seconds() for later, earlier in pairwise(times)]
+    working = [gap for gap in gaps if gap < _PAUSE_SECONDS]
+    if len(working) < 20 or sum(working) <= 0:
+        return _USUAL_SPEED
+    return len(working) / sum(working)
