@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from django.core.cache import cache
 from django.db import connection, transaction
-from django.db.models import Count, Max
+from django.db.models import Count, Max, QuerySet
 from django.utils import timezone
 
 from gallery.models import Category, Post, PostStatus, Prediction, Rating, Tag, TagImplication, TagIndex, Verdict
@@ -37,6 +37,19 @@ def rebuild(post_ids: Iterable[int]) -> None:
     for start in range(0, len(ids), _BATCH):
         with transaction.atomic():
             _rebuild_batch(ids[start : start + _BATCH])
+
+
+def rebuild_with_tags(names: Iterable[str]) -> int:
+    """Rebuild every post that any of these tags was predicted or judged for; returns how many.
+
+    For a change of aliases, implications or deprecation: the rows from which the index is made tell.
+    """
+    tag_ids = list(Tag.objects.filter(name__in=list(names)).values_list("id", flat=True))
+    ids = set(Prediction.objects.filter(tag_ids__overlap=tag_ids).values_list("post_id", flat=True))
+    ids |= set(Verdict.objects.filter(tag_id__in=tag_ids).values_list("post_id", flat=True))
+    ids |= set(TagIndex.objects.filter(tag_ids__overlap=tag_ids).values_list("post_id", flat=True))
+    rebuild(ids)
+    return len(ids)
 
 
 def _rebuild_batch(ids: list[int]) -> None:
@@ -61,7 +74,7 @@ def _rebuild_batch(ids: list[int]) -> None:
     )
 
 
-def current_predictions(post_ids: Iterable[int]) -> Iterable[Prediction]:
+def current_predictions(post_ids: Iterable[int]) -> QuerySet[Prediction]:
     """The prediction that counts for each post: the active release's, else the newest."""
     rows = Prediction.objects.filter(post_id__in=list(post_ids))
     return rows.order_by("post_id", "-release__active", "-created_at", "-id").distinct("post_id")
@@ -211,8 +224,9 @@ def _count_bytes() -> tuple[np.ndarray, np.ndarray]:
     counts = np.zeros((len(known), 256), np.int32)
     rows = TagIndex.objects.filter(post__status=PostStatus.ACTIVE).values_list("tag_ids", "confidences")
     for tag_ids, confidences in rows.iterator(chunk_size=2000):
-        places = np.searchsorted(known, tag_ids)
-        counts[places, np.frombuffer(bytes(confidences), np.uint8)[1:]] += 1
+        found, ids = np.frombuffer(bytes(confidences), np.uint8)[1:], np.array(tag_ids, np.int64)
+        there = np.isin(ids, known, assume_unique=True)  # a tag made since: the next count sees it
+        counts[np.searchsorted(known, ids[there]), found[there]] += 1
     used = counts.any(axis=1)
     return known[used], counts[used]
 

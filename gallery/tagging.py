@@ -171,9 +171,7 @@ def _give_back(claimed: QuerySet[Post], reason: str) -> int:
     claimed = claimed.filter(tagging_state=TaggingState.TAGGING)
     tired = claimed.filter(tagging_attempts__gte=settings.TAGGING_ATTEMPTS)
     failed = tired.update(tagging_state=TaggingState.FAILED, tagging_error=reason, tagging_started_at=None)
-    return failed + claimed.update(
-        tagging_state=TaggingState.WAITING, tagging_error=reason, tagging_started_at=None
-    )
+    return failed + claimed.update(tagging_state=TaggingState.WAITING, tagging_error=reason, tagging_started_at=None)
 
 
 @transaction.atomic

@@ -1,0 +1,104 @@
+"""Django's admin for what the site's own pages don't edit: tags, aliases, implications; and a look at the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+
+from gallery import indexing
+from gallery.models import Invitation, Post, Release, Tag, TagAlias, TagImplication
+
+
+class ReadOnly(admin.ModelAdmin):
+    """Rows that only the site's verbs change."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+class Rule(admin.ModelAdmin):
+    """A row of which the tag index makes use: posts that have its tags are rebuilt with each change."""
+
+    def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:
+        before = self._names(type(obj).objects.get(pk=obj.pk)) if change else set()
+        super().save_model(request, obj, form, change)
+        indexing.rebuild_with_tags(before | self._names(obj))
+
+    def delete_model(self, request: HttpRequest, obj: Model) -> None:
+        names = self._names(obj)
+        super().delete_model(request, obj)
+        indexing.rebuild_with_tags(names)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Model]) -> None:
+        names = {name for obj in queryset for name in self._names(obj)}
+        super().delete_queryset(request, queryset)
+        indexing.rebuild_with_tags(names)
+
+    def _names(self, obj: Model) -> set[str]:
+        raise NotImplementedError
+
+
+@admin.register(Tag)
+class TagAdmin(Rule):
+    list_display = ["name", "category", "post_count", "deprecated"]
+    list_filter = ["category", "deprecated"]
+    search_fields = ["name"]
+    fields = ["name", "category", "description", "deprecated"]
+    show_full_result_count = False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False  # releases point at tags by id: deprecate a tag instead
+
+    def _names(self, obj: Tag) -> set[str]:
+        return {obj.name}
+
+
+@admin.register(TagAlias)
+class TagAliasAdmin(Rule):
+    list_display = ["name", "tag"]
+    search_fields = ["name", "tag__name"]
+    autocomplete_fields = ["tag"]
+    list_select_related = ["tag"]
+
+    def _names(self, obj: TagAlias) -> set[str]:
+        return {obj.name, obj.tag.name}
+
+
+@admin.register(TagImplication)
+class TagImplicationAdmin(Rule):
+    list_display = ["tag", "implied"]
+    search_fields = ["tag__name", "implied__name"]
+    autocomplete_fields = ["tag", "implied"]
+    list_select_related = ["tag", "implied"]
+
+    def _names(self, obj: TagImplication) -> set[str]:
+        return {obj.tag.name, obj.implied.name}
+
+
+@admin.register(Invitation)
+class InvitationAdmin(ReadOnly):
+    list_display = ["pk", "role", "created_by", "created_at", "expires_at", "used_by"]
+    exclude = ["token_hash"]
+
+
+@admin.register(Post)
+class PostAdmin(ReadOnly):
+    list_display = ["pk", "status", "tagging_state", "uploader", "created_at"]
+    list_filter = ["status", "tagging_state"]
+    search_fields = ["md5", "sha256"]
+    show_full_result_count = False
+
+
+@admin.register(Release)
+class ReleaseAdmin(ReadOnly):
+    list_display = ["name", "title", "active", "installed_at"]
+    exclude = ["tag_ids"]
