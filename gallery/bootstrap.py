@@ -124,6 +124,15 @@ def ensure(folder: Path, torch: installing.Torch, dev: bool) -> None:
         _remove_unused(folder)
 
 
+def install() -> None:
+    """Make the environment for these settings, as an image does; exits with a sentence when it can't."""
+    try:
+        torch = installing.Torch.chosen()
+        ensure(environment_folder(torch), torch, dev=False)
+    except SetupError as error:
+        sys.exit(str(error))
+
+
 def enter(argv: list[str], torch: installing.Torch, dev: bool) -> None:
     """Return inside an interpreter that has everything: this one, or by starting again in ours."""
     folder = environment_folder(torch)

@@ -12,7 +12,7 @@ from gallery import dotenv, embedded, launcher
 _OURS = """Manabooru's own words:
     up [--demo] [--host H] [--port P]    start the whole site; Ctrl-C stops it
     test [words for pytest]              set up and run every test
-    lint                                 check the code's style
+    lint [--fix]                         check the code's style, or put it right
     python [words for python]            run the environment's Python, as in: python -m tagger picture.jpg
 
 All the others run against the site that is up, or start its database for as long as they take.
@@ -31,20 +31,19 @@ def run(word: str, argv: list[str]) -> None:
 
         sys.exit(running.run(argv[2:]))
     elif word == "lint":
-        sys.exit(lint())
+        sys.exit(lint(fix="--fix" in argv))
     elif word == "python":
         os.execv(sys.executable, [sys.executable, *argv[2:]])
     else:
         _django(word, argv)
 
 
-def lint() -> int:
-    """ruff's rules, then its format; the exit code."""
+def lint(fix: bool) -> int:
+    """ruff's rules, then its format, both put right on request; the exit code."""
     ruff = [sys.executable, "-m", "ruff"]
-    codes = [
-        subprocess.call([*ruff, *words], cwd=dotenv.ROOT) for words in (["check", "."], ["format", "--check", "."])
-    ]
-    return max(codes)
+    rules = subprocess.call([*ruff, "check", *(["--fix"] if fix else []), "."], cwd=dotenv.ROOT)
+    shape = subprocess.call([*ruff, "format", *([] if fix else ["--check"]), "."], cwd=dotenv.ROOT)
+    return rules or shape
 
 
 def _django(word: str, argv: list[str]) -> None:

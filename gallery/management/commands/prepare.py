@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
+from django.urls import reverse
 
 from gallery import inviting
 from gallery.models import Release
@@ -31,7 +32,7 @@ class Command(BaseCommand):
             self.stdout.write("Putting the seed gallery in ...")
             self.stdout.write(f"The seed gallery is there: {seeding.install_seed()} pictures are new.")
         if token := inviting.first_admin_token():
-            link = f"{address.rstrip('/')}/join/{token}/"
+            link = f"{address.rstrip('/')}{reverse('join', args=[token])}"
             if link_file:
                 link_file.write_text(link, encoding="utf-8")
             else:

@@ -1,0 +1,27 @@
+# Developers' words. Each is one line that can also be typed by hand; `make help` lists them.
+RUN = python3 manage.py
+COMPILE = $(RUN) python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --strip-extras
+
+.DEFAULT_GOAL := help
+.PHONY: help up demo test quick lint format bench lock
+
+help:     ## list these words
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+up:       ## start the whole site
+	$(RUN) up
+demo:     ## start it with the seed gallery
+	$(RUN) up --demo
+test:     ## set up and run every test
+	$(RUN) test
+quick:    ## the tests that need no browser and no running site
+	$(RUN) test -m "not browser and not slow"
+lint:     ## check the code's style
+	$(RUN) lint
+format:   ## put the code into shape
+	$(RUN) lint --fix
+bench:    ## measure the speeds that README.md names
+	$(RUN) test tests/benchmarks -s --durations=0
+lock:     ## pin the requirements of pyproject.toml again
+	$(COMPILE) pyproject.toml -o requirements/base.txt
+	$(COMPILE) --extra dev --extra starter -c requirements/base.txt pyproject.toml -o requirements/dev.txt
+	echo uv | $(COMPILE) - -o requirements/uv.txt
