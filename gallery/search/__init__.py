@@ -5,22 +5,28 @@ resolves names and thresholds into `predicates` and runs them; `planner` chooses
 `sample`. A bare tag means *on for the profile* whose thresholds are given.
 """
 
-from gallery.search.counts import Count, count
+from gallery.search.counts import Count, count, count_of
 from gallery.search.errors import SearchError
 from gallery.search.listing import Page, find, matching_ids, neighbours
 from gallery.search.nodes import Node, tag_text, to_text
 from gallery.search.parser import parse
+from gallery.search.sidebar import page_tags
+from gallery.search.suggest import Suggestion, suggest
 
 __all__ = [
     "Count",
     "Node",
     "Page",
     "SearchError",
+    "Suggestion",
     "count",
+    "count_of",
     "find",
     "matching_ids",
     "neighbours",
+    "page_tags",
     "parse",
+    "suggest",
     "tag_text",
     "to_text",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from gallery.models import Tag
@@ -35,8 +36,17 @@ def count(text: str, thresholds: Thresholds) -> Count:
     return Count(round(plan.matches), False)
 
 
+def count_of(tag: Tag, thresholds: Thresholds) -> int:
+    """Posts on which a tag is on, from its histogram: a refresh behind at most."""
+    return upper_count(tag.histogram, tag.post_count, thresholds.byte(tag.pk, tag.category))
+
+
+def upper_count(histogram: Sequence[int] | None, posts: int, byte: int) -> int:
+    """The part of a histogram that reaches a byte; all posts while there is none."""
+    return sum(histogram[byte:]) if histogram else posts
+
+
 def _from_histogram(predicate: On) -> int | None:
-    """One tag at any threshold: the histogram's upper part. It may be a refresh behind."""
     histogram = Tag.objects.filter(pk=predicate.tag_id).values_list("histogram", flat=True).first()
     return sum(histogram[predicate.byte :]) if histogram else None
 

@@ -57,8 +57,8 @@ class Context:
 class Field:
     """`read` turns the text of a value into what `condition` wants, or raises BadValue.
 
-    `words` are offered while typing; `tags` says which tag names a value speaks of. A field of
-    `shape` is not a condition: it orders or limits the whole list.
+    `words` are offered while typing, and the field itself if `offered`; `tags` says which tag names
+    a value speaks of. A field of `shape` is not a condition: it orders or limits the whole list.
     """
 
     read: Callable[[str], Any]
@@ -67,6 +67,7 @@ class Field:
     tags: Callable[[Any], tuple[str, ...]] = field(default=lambda value: ())
     takes_tag: bool = False
     shape: bool = False
+    offered: bool = True
 
 
 def _number(expression: str, reader: Reader, sampled: str = "", selective: bool = False) -> Field:
@@ -260,7 +261,7 @@ def _absent(reason: str, words: tuple[str, ...] = ()) -> Field:
         context.names.note(reason)
         return EVERY_POST if value.lower() == "none" else NOTHING
 
-    return Field(str, condition, words)
+    return Field(str, condition, words, offered=False)
 
 
 def _limit(text: str) -> int:
@@ -311,6 +312,8 @@ _VERDICT: dict[str, Predicate] = {
     "none": neither(_some_verdict("")),
 }
 
+_USER = Field(partial(_something, "the name of a user, or none"), _user, ("none", "any"))
+
 # Fields whose numbers the sample holds, too: column of the sample, expression over tag_index and post.
 SAMPLED: dict[str, str] = {
     "id": "i.post_id",
@@ -336,7 +339,8 @@ FIELDS: dict[str, Field] = {
     "rating": Field(_ratings, lambda found, context: Rated(found), (*(r.label for r in Rating), "none")),
     "filetype": Field(_file_types, lambda found, context: either(map(_file_type, found)), _FILE_TYPES),
     "source": _text("p.source", "the beginning of a source, or none"),
-    "user": Field(partial(_something, "the name of a user, or none"), _user, ("none", "any")),
+    "user": _USER,
+    "uploader": _USER,
     "status": _choices(_STATUS),
     "is": _choices(_IS),
     "has": _choices(_HAS),

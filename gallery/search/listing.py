@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from gallery.profiles import Thresholds
 from gallery.search.compiler import Query, prepare
-from gallery.search.nodes import to_text
-from gallery.search.orders import new_seed, read_cursor, stale_cursor, write_cursor
+from gallery.search.nodes import And, Metatag, all_of, to_text
+from gallery.search.orders import Cursor, new_seed, stale_cursor
 from gallery.search.planner import Way
 
 _BATCH = 1000
@@ -17,7 +17,7 @@ _BATCH_TIMEOUT_MS = 60_000
 
 @dataclass
 class Page:
-    """Post ids in order. `next` goes into `after=` of the next page, `previous` into `before=`.
+    """Post ids in order. `next` and `previous` are cursors of the pages that follow and precede.
 
     `text` is the search as it prints, with the seed of a random order, so that links from the page
     keep its order; `notes` are sentences about what was cut or not found.
@@ -41,43 +41,44 @@ def find(
 ) -> Page:
     """One page of what a search finds; raises SearchError.
 
-    `after` is a page's `next` and shows what follows it; `before` is a page's `previous` and shows
-    what precedes it. `limit:` in the text beats `limit`.
+    `before` and `after` take a page's `next` or `previous`; which way it leads is in the cursor.
+    `limit:` in the text beats `limit`.
     """
-    cursor = read_cursor(before or after) if before or after else None
+    cursor = Cursor.read(before or after or "") if before or after else None
     query = prepare(text, thresholds, seed=_seed(cursor), forced=forced)
-    if cursor and not _fits(cursor, query):
+    if cursor and not cursor.fits(query.order):
         raise stale_cursor()
     wanted = query.limit or limit
-    rows = query.rows(wanted + 1, cursor and cursor[1], backwards=bool(before))
+    backwards = cursor is not None and cursor.backwards
+    rows = query.rows(wanted + 1, cursor and cursor.row, backwards)
     more, rows = len(rows) > wanted, rows[:wanted]
-    if before:
+    if backwards:
         rows.reverse()
     page = Page([row[0] for row in rows], notes=query.names.notes, text=_pinned(query))
-    if rows and (before or more):
-        page.next = write_cursor(query.order, rows[-1])
-    if rows and (after or (before and more)):
-        page.previous = write_cursor(query.order, rows[0])
+    if rows and (backwards or more):
+        page.next = str(Cursor(query.order.name, False, rows[-1]))
+    if rows and cursor and (more or not backwards):
+        page.previous = str(Cursor(query.order.name, True, rows[0]))
     return page
 
 
-def _seed(cursor: tuple[str, tuple] | None) -> int:
+def _seed(cursor: Cursor | None) -> int:
     """The seed of the list that a cursor comes from, else a new one."""
-    name, _, seed = (cursor[0] if cursor else "").partition("_")
-    return int(seed) if name == "random" and seed.isdecimal() and len(seed) < 10 else new_seed()
-
-
-def _fits(cursor: tuple[str, tuple], query: Query) -> bool:
-    return cursor[0] == query.order.name and len(cursor[1]) == len(query.order.keys) + 1
+    return new_seed() if cursor is None or cursor.seed is None else cursor.seed
 
 
 def _pinned(query: Query) -> str:
-    text = to_text(query.tree)
-    return text.replace("order:random", f"order:{query.order.name}") if text_is_unpinned(text) else text
-
-
-def text_is_unpinned(text: str) -> bool:
-    return "order:random" in text.split()
+    """The text of a query, its order not left to chance."""
+    order = Metatag("order", query.order.name)
+    top = query.tree.children if isinstance(query.tree, And) else (query.tree,)
+    pinned = []
+    for node in top:
+        if isinstance(node, Metatag) and node.name == "random":
+            pinned += [order, Metatag("limit", node.value)]
+        else:
+            chance = isinstance(node, Metatag) and node.name == "order" and node.value.lower() == "random"
+            pinned.append(order if chance else node)
+    return to_text(all_of(pinned))
 
 
 def neighbours(text: str, thresholds: Thresholds, post_id: int) -> tuple[int | None, int | None]:

@@ -7,7 +7,6 @@ comparison finds what comes after a cursor.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 import secrets
@@ -71,7 +70,6 @@ ORDERS: dict[str, str] = {
     **{f"{name}_{way}": f"{name}_{way}" for name in _COLUMNS for way in ("asc", "desc")},
     **{name + ending: "missing" for name in ABSENT_ORDERS for ending in ("", "_asc", "_desc")},
 }
-_LARGEST_SEED = 2**31
 
 
 def read_order(text: str) -> str:
@@ -147,22 +145,40 @@ def new_seed() -> int:
     return secrets.randbelow(10**9)
 
 
-def write_cursor(order: Order, row: tuple[Any, ...]) -> str:
-    """An opaque string, good in URLs, for the place of a row of `columns`."""
-    values = [value.isoformat() if hasattr(value, "isoformat") else value for value in row]
-    return base64.urlsafe_b64encode(json.dumps([order.name, *values]).encode()).decode().rstrip("=")
+@dataclass(frozen=True)
+class Cursor:
+    """A place in a list: what lies behind its row, or `backwards` before it."""
 
+    order: str
+    backwards: bool
+    row: tuple[Any, ...]
 
-def read_cursor(text: str) -> tuple[str, tuple[Any, ...]]:
-    """The order's name and the row of a cursor; raises SearchError."""
-    try:
-        name, *row = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        well_formed = isinstance(name, str) and row and all(type(value) in (int, float, str) for value in row)
-    except (ValueError, TypeError, binascii.Error, RecursionError):
-        well_formed = False
-    if not well_formed or type(row[0]) is not int or abs(row[0]) >= 2**63:
-        raise stale_cursor()
-    return name, tuple(row)
+    def __str__(self) -> str:
+        """Opaque, and good in URLs."""
+        row = [value.isoformat() if hasattr(value, "isoformat") else value for value in self.row]
+        packed = json.dumps([self.order, int(self.backwards), *row], separators=(",", ":"))
+        return base64.urlsafe_b64encode(packed.encode()).decode().rstrip("=")
+
+    @classmethod
+    def read(cls, text: str) -> Cursor:
+        """Raises SearchError."""
+        try:
+            name, backwards, *row = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+            well_formed = isinstance(name, str) and row and all(type(value) in (int, float, str) for value in row)
+        except (ValueError, TypeError, RecursionError):
+            raise stale_cursor() from None
+        if not well_formed or type(row[0]) is not int or abs(row[0]) >= 2**63 or "\0" in str(row):
+            raise stale_cursor()
+        return cls(name, bool(backwards), tuple(row))
+
+    def fits(self, order: Order) -> bool:
+        return self.order == order.name and len(self.row) == len(order.keys) + 1
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the random list that the cursor comes from."""
+        match = re.fullmatch(r"random_([0-9]{1,9})", self.order)
+        return int(match[1]) if match else None
 
 
 def stale_cursor() -> SearchError:
