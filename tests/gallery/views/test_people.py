@@ -1,0 +1,78 @@
+import re
+
+import pytest
+from django.urls import reverse
+
+from gallery import inviting
+from gallery.models import Invitation
+from tests.gallery.making import make_user
+from tests.gallery.views.people import signed_in
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def admin():
+    return signed_in(is_staff=True, is_superuser=True)
+
+
+def test_an_invitation_link_is_shown_once_and_works(admin, client):
+    page = admin.post(reverse("invite"), {"role": "member", "days": 3}).content.decode()
+    link = re.search(r'value="http://testserver(/join/[^"]+)"', page)[1]
+    assert link not in admin.get(reverse("people")).content.decode()
+    assert client.post(link, {"username": "ana", "password": "correct-horse"}).status_code == 302
+
+
+@pytest.mark.parametrize("wrong", [{"role": "king", "days": 3}, {"role": "member", "days": 0}, {}])
+def test_a_bad_invitation_gets_a_sentence(admin, wrong):
+    assert 'role="alert"' in admin.post(reverse("invite"), wrong).content.decode()
+    assert not Invitation.objects.exists()
+
+
+def test_only_an_admin_invites_staff():
+    staff = signed_in(is_staff=True)
+    assert "Only an admin" in staff.post(reverse("invite"), {"role": "staff", "days": 3}).content.decode()
+    assert not Invitation.objects.exists()
+
+
+def test_a_revoked_link_no_longer_opens(admin, client):
+    invitation, token = inviting.invite("member")
+    admin.post(reverse("revoke_invitation", args=[invitation.pk]))
+    assert client.get(reverse("join", args=[token])).status_code == 410
+
+
+@pytest.mark.parametrize(
+    ("act", "field", "value"),
+    [("staff", "is_staff", True), ("close", "is_active", False)],
+)
+def test_an_admin_changes_people(admin, act, field, value):
+    person = make_user()
+    admin.post(reverse("change_person", args=[person.pk]), {"act": act})
+    person.refresh_from_db()
+    assert getattr(person, field) is value
+
+
+def test_closing_an_account_signs_it_out(admin):
+    member = signed_in()
+    admin.post(reverse("change_person", args=[member.user.pk]), {"act": "close"})
+    assert member.get(reverse("account")).status_code == 302
+    admin.post(reverse("change_person", args=[member.user.pk]), {"act": "open"})
+    member.user.refresh_from_db()
+    assert member.user.is_active
+
+
+def test_nobody_changes_themselves_or_does_what_is_not_offered(admin):
+    admin.post(reverse("change_person", args=[admin.user.pk]), {"act": "close"})
+    admin.user.refresh_from_db()
+    assert admin.user.is_active
+    person = make_user()
+    answer = admin.post(reverse("change_person", args=[person.pk]), {"act": "dance"}, follow=True)
+    assert "Nothing changed" in answer.content.decode()
+
+
+def test_staff_close_members_but_not_staff():
+    staff, member, colleague = signed_in(is_staff=True), make_user(), make_user(is_staff=True)
+    for person in (member, colleague):
+        staff.post(reverse("change_person", args=[person.pk]), {"act": "close"})
+        person.refresh_from_db()
+    assert (member.is_active, colleague.is_active) == (False, True)
