@@ -47,7 +47,9 @@ def test_cancelling_a_run_gives_the_posts_back(staff):
     assert "every 1s" not in staff.get(reverse("tagging_run", args=[run.pk])).content.decode()
 
 
-@pytest.mark.parametrize("wrong", [{"scope": "some"}, {"scope": "search", "query": " "}, {"scope": "search", "query": "(a"}])
+@pytest.mark.parametrize(
+    "wrong", [{"scope": "some"}, {"scope": "search", "query": " "}, {"scope": "search", "query": "(a"}]
+)
 def test_a_bad_choice_gets_a_sentence_and_starts_nothing(staff, wrong):
     make_release()
     make_post()
