@@ -1,7 +1,21 @@
 from django.contrib import admin
 from django.urls import path
 
-from gallery.views import account, browse, health, preference, profile, tag, upload
+from gallery.views import (
+    account,
+    browse,
+    export,
+    health,
+    people,
+    preference,
+    profile,
+    release,
+    seed,
+    staff,
+    tag,
+    tag_again,
+    upload,
+)
 
 # Reading: finding posts, looking at them, correcting them.
 _reading = [
@@ -24,6 +38,26 @@ _doing = [
     path("logout/", account.logout, name="logout"),
     path("join/<str:token>/", account.join, name="join"),
     path("account/", account.account, name="account"),
+    path("staff/", staff.dashboard, name="staff"),
+    path("staff/queue/", staff.queue, name="queue"),
+    path("staff/failed/", staff.failed, name="failed"),
+    path("staff/failed/retry/", staff.retry, name="retry"),
+    path("staff/people/", people.people, name="people"),
+    path("staff/people/invite/", people.invite, name="invite"),
+    path("staff/people/<int:pk>/", people.change_person, name="change_person"),
+    path("staff/invitations/<int:pk>/revoke/", people.revoke_invitation, name="revoke_invitation"),
+    path("staff/tag-again/", tag_again.tag_again, name="tag_again"),
+    path("staff/runs/<int:pk>/", tag_again.tagging_run, name="tagging_run"),
+    path("staff/runs/<int:pk>/cancel/", tag_again.cancel_run, name="cancel_run"),
+    path("staff/exports/", export.exports, name="exports"),
+    path("staff/exports/<int:pk>/download/", export.download_export, name="download_export"),
+    path("staff/exports/<int:pk>/delete/", export.delete_export, name="delete_export"),
+    path("staff/releases/", release.releases, name="releases"),
+    path("staff/releases/install/", release.install_release, name="install_release"),
+    path("staff/releases/<int:pk>/", release.release, name="release"),
+    path("staff/releases/<int:pk>/activate/", release.activate_release, name="activate_release"),
+    path("staff/seed/", seed.install_seed, name="install_seed"),
+    path("staff/seed/progress/", seed.seed_progress, name="seed_progress"),
     path("health/", health.health, name="health"),
 ]
 
