@@ -26,7 +26,7 @@ def test_installing_by_path_shows_the_release_and_activates_nothing(staff, folde
     release = Release.objects.get()
     page = answer.content.decode()
     assert not release.active
-    assert "tiny (random)" in page and "1 post isn't tagged by it yet" in page
+    assert "tiny (random)" in page and "1 post isn&#x27;t tagged by it yet" in page
 
 
 @pytest.mark.parametrize("path", ["", "/nowhere/at/all"])
