@@ -1,0 +1,104 @@
+"""How two peers store and search the same posts, at the one threshold they would have fixed.
+
+Danbooru's scheme of today: `tag_string` and a GIN index on the split array, the planner decides.
+szurubooru's: `post.id in (select post_id from post_tag ...)` for each tag, with tag ids already resolved
+(its true code resolves names by ILIKE, which no index serves).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from psycopg import Connection
+
+from tests.benchmarks.collection import Collection
+from tests.benchmarks.queries import Query, Tree
+
+PAGE = 40
+
+
+def fill_danbooru(connection: Connection, collection: Collection, byte: int) -> None:
+    connection.execute(
+        "create table dpost (id int primary key, tag_string text not null, rating char(1), file_size int)"
+    )
+    names = np.array(["", *collection.world.names], dtype=object)
+    with connection.cursor().copy("copy dpost from stdin") as copy:
+        for block in collection.blocks:
+            on = block.confidences >= byte
+            for row in range(len(block.offsets) - 1):
+                part = slice(block.offsets[row], block.offsets[row + 1])
+                tags = " ".join(names[block.tags[part][on[part]]])
+                post = block.first_id + row
+                copy.write_row((post, tags, "gsqe"[block.ratings[row]], 100_000 + post % 900_000))
+    connection.execute("create index on dpost using gin (string_to_array(tag_string, ' '))")
+    connection.execute("create index on dpost (file_size)")
+    connection.commit()
+
+
+def fill_szurubooru(connection: Connection, collection: Collection, byte: int) -> None:
+    connection.execute("create table spost (id int primary key, safety char(1), file_size int)")
+    connection.execute("insert into spost select id, rating, file_size from dpost")
+    connection.execute("create table spost_tag (post_id int not null, tag_id int not null)")
+    with connection.cursor().copy("copy spost_tag from stdin") as copy:
+        for block in collection.blocks:
+            on = block.confidences >= byte
+            posts = np.repeat(np.arange(len(block.offsets) - 1), np.diff(block.offsets))[on] + block.first_id
+            pairs = np.stack([posts, block.tags[on]], axis=1)
+            copy.write("".join(f"{post}\t{tag}\n" for post, tag in pairs.tolist()))
+    connection.execute("alter table spost_tag add primary key (post_id, tag_id)")
+    connection.execute("create index on spost_tag (tag_id)")
+    connection.commit()
+
+
+def danbooru_sql(query: Query, collection: Collection) -> str:
+    names = collection.world.names
+    split = "string_to_array(tag_string, ' ')"
+
+    def array(tags: list[int] | tuple[int, ...]) -> str:
+        return "'{" + ",".join(names[tag - 1] for tag in tags) + "}'"
+
+    def where(tree: Tree) -> str:
+        match tree:
+            case ("tag", tag) | ("ai", tag, _):
+                return f"{split} @> {array([tag])}"
+            case ("wild", _, tags):
+                return f"{split} && {array(tags)}"
+            case ("rating", rating):
+                return f"rating = '{'gsqe'[rating]}'"
+            case ("not", part):
+                return f"not ({where(part)})"
+            case ("and", *parts):
+                return "(" + " and ".join(map(where, parts)) + ")"
+            case ("or", *parts):
+                return "(" + " or ".join(map(where, parts)) + ")"
+        raise ValueError(tree)
+
+    return f"from dpost where {where(query.tree)}"
+
+
+def szurubooru_sql(query: Query, collection: Collection) -> str:
+    def where(tree: Tree) -> str:
+        match tree:
+            case ("tag", tag) | ("ai", tag, _):
+                return f"spost.id in (select post_id from spost_tag where tag_id = {tag})"
+            case ("wild", _, tags):
+                return f"spost.id in (select post_id from spost_tag where tag_id in ({','.join(map(str, tags))}))"
+            case ("rating", rating):
+                return f"safety = '{'gsqe'[rating]}'"
+            case ("not", part):
+                return f"not ({where(part)})"
+            case ("and", *parts):
+                return "(" + " and ".join(map(where, parts)) + ")"
+            case ("or", *parts):
+                return "(" + " or ".join(map(where, parts)) + ")"
+        raise ValueError(tree)
+
+    return f"from spost where {where(query.tree)}"
+
+
+def page_sql(body: str, query: Query) -> str:
+    order = "file_size desc, id desc" if query.order else "id desc"
+    return f"select id {body} order by {order} limit {PAGE}"
+
+
+def count_sql(body: str) -> str:
+    return f"select count(*) {body}"

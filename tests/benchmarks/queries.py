@@ -1,0 +1,151 @@
+"""300 searches in 20 kinds over the made collection, each as text for us and as a tree for the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tests.benchmarks.collection import Collection, World
+
+Tree = tuple[Any, ...]  # ("tag", id) ("ai", id, byte) ("rating", 0..3) ("not", tree) ("and", ...) ("or", ...)
+
+
+@dataclass(frozen=True)
+class Query:
+    kind: str
+    tree: Tree
+    order: str = ""  # "" is newest first
+
+    def text(self, world: World) -> str:
+        return (_text(self.tree, world) + self.order).strip()
+
+
+def _text(tree: Tree, world: World, inside: bool = False) -> str:
+    match tree:
+        case ("tag", tag):
+            return world.names[tag - 1]
+        case ("ai", tag, percent):
+            return f"ai:{world.names[tag - 1]},>={percent}%"
+        case ("rating", rating):
+            return "rating:" + "gsqe"[rating]
+        case ("wild", pattern, _):
+            return pattern
+        case ("not", part):
+            return "-" + _text(part, world, True)
+        case ("and", *parts):
+            text = " ".join(_text(part, world, True) for part in parts)
+        case ("or", *parts):
+            text = " or ".join(_text(part, world, True) for part in parts)
+    return f"({text})" if inside else text
+
+
+def _pick(rng: np.random.Generator, world: World, low: int, high: int, n: int) -> list[Tree]:
+    """n different general tags between two ranks of popularity."""
+    return [("tag", int(world.general[rank]) + 1) for rank in rng.choice(np.arange(low, high), n, replace=False)]
+
+
+def make_queries(collection: Collection, per_kind: int = 15, seed: int = 7) -> list[Query]:
+    world, rng = collection.world, np.random.default_rng(seed)
+
+    def common(n: int) -> list[Tree]:
+        return _pick(rng, world, 0, 60, n)
+
+    def mid(n: int) -> list[Tree]:
+        return _pick(rng, world, 300, 3_000, n)
+
+    def rare(n: int) -> list[Tree]:
+        return _pick(rng, world, 8_000, 25_000, n)
+
+    def character() -> Tree:
+        at = int(rng.integers(0, 300))
+        shown = {int(tag) + 1 for tag in world.attributes[at][:2]}
+        return ("and", ("tag", int(world.characters[at]) + 1), *(("tag", tag) for tag in sorted(shown)))
+
+    def wild(label: str, digits: int) -> Tree:
+        prefix = f"{label}_{digits}"
+        found = tuple(i + 1 for i, name in enumerate(world.names) if name.startswith(prefix))
+        return ("wild", f"{prefix}*", found)
+
+    def era() -> Tree:
+        return ("tag", int(world.years[rng.integers(0, 6)]) + 1)
+
+    def group() -> Tree:
+        inner: Tree = ("or", *mid(2))
+        for _ in range(4):
+            inner = ("or", ("and", inner, *common(1)), *mid(1))
+        return ("and", inner, ("not", common(1)[0]))
+
+    kinds = {
+        "1 common": lambda: Query("", common(1)[0]),
+        "1 mid": lambda: Query("", mid(1)[0]),
+        "1 rare": lambda: Query("", rare(1)[0]),
+        "2 common": lambda: Query("", ("and", *common(2))),
+        "common and mid": lambda: Query("", ("and", *common(1), *mid(1))),
+        "common and rare": lambda: Query("", ("and", *common(1), *rare(1))),
+        "3 mid": lambda: Query("", ("and", *mid(3))),
+        "5 mixed": lambda: Query("", ("and", *common(3), *mid(2))),
+        "common not common": lambda: Query("", ("and", *common(1), ("not", common(1)[0]))),
+        "mid not 2 common": lambda: Query("", ("and", *mid(1), *(("not", tag) for tag in common(2)))),
+        "3 mid or": lambda: Query("", ("or", *mid(3))),
+        "deep group": lambda: Query("", group()),
+        "character and looks": lambda: Query("", character()),
+        "wildcard": lambda: Query("", wild("general", int(rng.integers(1_000, 2_900)))),
+        "2 exclusive ratings": lambda: Query("", ("and", ("rating", 0), ("rating", 3))),
+        "old era": lambda: Query("", ("and", era(), *mid(1))),
+        "12 negated common": lambda: Query("", ("and", *(("not", tag) for tag in common(12)))),
+        "8 common": lambda: Query("", ("and", *common(8))),
+        "ai at 90 %": lambda: Query("", ("and", ("ai", mid(1)[0][1], 90), *common(1))),
+        "ordered by size": lambda: Query("", ("and", *common(1), *mid(1)), " order:filesize"),
+    }
+    return [
+        Query(kind, made.tree, made.order)
+        for kind, make in kinds.items()
+        for made in (make() for _ in range(per_kind))
+    ]
+
+
+class Reference:
+    """Which posts match, by plain numpy over dense arrays: slow, obvious, and right."""
+
+    def __init__(self, collection: Collection) -> None:
+        self.collection = collection
+        self._dense: dict[int, np.ndarray] = {}
+        self.rating = np.concatenate([[9], *(block.ratings for block in collection.blocks)])
+        self.file_size = 100_000 + np.arange(collection.posts + 1) % 900_000
+
+    def dense(self, tag: int) -> np.ndarray:
+        if tag not in self._dense:
+            if len(self._dense) > 200:
+                self._dense.clear()
+            self._dense[tag] = self.collection.dense(tag)
+        return self._dense[tag]
+
+    def mask(self, tree: Tree, byte_of: Any) -> np.ndarray:
+        match tree:
+            case ("tag", tag):
+                return self.dense(tag) >= byte_of(tag)
+            case ("wild", _, tags):
+                return np.logical_or.reduce([self.dense(tag) >= byte_of(tag) for tag in tags])
+            case ("ai", tag, percent):
+                bytes_ = self.dense(tag)
+                return (bytes_ >= -(-percent * 254 // 100)) & (bytes_ < 255)
+            case ("rating", rating):
+                return self.rating == rating
+            case ("not", part):
+                return ~self.mask(part, byte_of)
+            case ("and", *parts):
+                return np.logical_and.reduce([self.mask(part, byte_of) for part in parts])
+            case ("or", *parts):
+                return np.logical_or.reduce([self.mask(part, byte_of) for part in parts])
+        raise ValueError(tree)
+
+    def matching(self, query: Query, byte_of: Any) -> np.ndarray:
+        """Post ids in the order of the query."""
+        found = self.mask(query.tree, byte_of)
+        found[0] = False
+        ids = np.flatnonzero(found)[::-1]
+        if query.order:
+            ids = ids[np.argsort(-self.file_size[ids], kind="stable")]
+        return ids

@@ -1,0 +1,72 @@
+"""What every benchmark stands on: servers of its own, CPU of a Postgres backend, and tables to print."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+
+def start_django() -> Path:
+    """Start embedded servers with durability on in a temporary folder, migrate, and return the folder."""
+    from gallery import embedded
+
+    folder = Path(tempfile.mkdtemp(prefix="manabooru-bench-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    servers = embedded.start(folder / "servers")
+    atexit.register(servers.stop)
+    os.environ |= {
+        "DATABASE_URL": servers.database_url,
+        "REDIS_URL": servers.redis_url,
+        "MANABOORU_DATA": str(folder / "data"),
+        "MANABOORU_ENV_FILE": str(folder / "no.env"),
+        "DJANGO_SETTINGS_MODULE": "gallery.settings",
+    }
+    import django
+    from django.core.management import call_command
+
+    django.setup()
+    call_command("migrate", verbosity=0)
+    return folder
+
+
+class Meter:
+    """CPU milliseconds of this process and of one Postgres backend, and wall time, of a piece of work."""
+
+    def __init__(self, backend_pid: int | None = None) -> None:
+        self._schedstat = Path(f"/proc/{backend_pid}/schedstat") if backend_pid else None
+        self.cpu_ms = self.wall_ms = 0.0
+
+    def _cpu(self) -> float:
+        server = int(self._schedstat.read_text().split()[0]) / 1e6 if self._schedstat else 0.0
+        return time.process_time() * 1000 + server
+
+    @contextmanager
+    def measure(self) -> Iterator[None]:
+        cpu, wall = self._cpu(), time.perf_counter()
+        try:
+            yield
+        finally:
+            self.wall_ms = (time.perf_counter() - wall) * 1000
+            self.cpu_ms = self._cpu() - cpu
+
+
+def percentiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """p50, p95 and max."""
+    return float(np.percentile(values, 50)), float(np.percentile(values, 95)), float(np.max(values))
+
+
+def table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows as aligned columns, numbers to three figures."""
+    cells = [[f"{cell:,.3g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in [list(head), *cells]) for i in range(len(head))]
+    print(f"\n{title}")
+    for row in [list(head), *cells]:
+        print("  " + "  ".join(cell.ljust(w) if not i else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))))
