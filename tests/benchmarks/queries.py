@@ -100,9 +100,7 @@ def make_queries(collection: Collection, per_kind: int = 15, seed: int = 7) -> l
         "ordered by size": lambda: Query("", ("and", *common(1), *mid(1)), " order:filesize"),
     }
     return [
-        Query(kind, made.tree, made.order)
-        for kind, make in kinds.items()
-        for made in (make() for _ in range(per_kind))
+        Query(kind, made.tree, made.order) for kind, make in kinds.items() for made in (make() for _ in range(per_kind))
     ]
 
 
