@@ -13,9 +13,7 @@ from django.utils import timezone
 
 from gallery import indexing, tagging
 from gallery.models import Category, Post, Prediction, Profile, Release, Tag
-from tagger import release as releases
-from tagger.release import ReleaseError, ReleaseFolder
-from tagger.thresholds import site_profiles
+from gallery.tagging import ReleaseError, ReleaseFolder, read_release, site_profiles
 
 __all__ = ["ReleaseError", "install", "rebuild_after_change", "use"]
 
@@ -27,7 +25,7 @@ def install(folder: Path | str, *, activate: bool = False) -> Release:
 
     A tag that exists in another category keeps its row and category. Raises ReleaseError.
     """
-    source = releases.read(Path(folder).expanduser().resolve())
+    source = read_release(Path(folder).expanduser().resolve())
     if long := [name for name in source.vocabulary.names if len(name) > 200]:
         raise ReleaseError(f"The release's tag {long[0][:40]}... is longer than 200 characters: shorten it.")
     with transaction.atomic():
@@ -53,7 +51,7 @@ def use(release: Release) -> None:
 
     Posts that it has not seen keep the tags of older releases until they are tagged again.
     """
-    releases.read(release.path)
+    read_release(release.path)
     with transaction.atomic():
         _one_at_a_time()
         Release.objects.filter(active=True).exclude(pk=release.pk).update(active=False)
@@ -110,7 +108,7 @@ def _copy(source: ReleaseFolder) -> Path:
 
 def _is_same(target: Path, source: ReleaseFolder) -> bool:
     try:
-        return releases.read(target).config == source.config
+        return read_release(target).config == source.config
     except ReleaseError:
         return False
 

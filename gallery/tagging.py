@@ -1,6 +1,7 @@
 """THE SEAM: claims waiting posts in batches, asks the tagger, stores predictions, rebuilds the tag index.
 
-The only module that imports `tagger.inference`, and only where a worker tags: the web process
+The only module that imports the tagger. What it imports at its top, and offers to `releasing`, reads
+release folders without torch; `tagger.inference` comes in only where a worker tags, so the web process
 never loads torch. Killed at any point, nothing is lost and nothing is done twice: a row says who
 claimed it when, and the sweep returns what hung.
 """
@@ -26,9 +27,24 @@ from django.utils import timezone
 from gallery import indexing, pictures
 from gallery.models import Post, Prediction, Release, TaggingRun, TaggingState
 from gallery.profiles import to_bytes
+from tagger.release import ReleaseError, ReleaseFolder
+from tagger.release import read as read_release
+from tagger.thresholds import site_profiles
 
 if TYPE_CHECKING:
     from tagger.inference import Predictor
+
+__all__ = [
+    "ReleaseError",
+    "ReleaseFolder",
+    "finish_runs",
+    "read_release",
+    "send",
+    "site_profiles",
+    "sweep",
+    "tag_waiting",
+    "wake",
+]
 
 logger = logging.getLogger(__name__)
 
