@@ -6,7 +6,9 @@ from gallery.views import (
     browse,
     export,
     health,
+    media,
     people,
+    post,
     preference,
     profile,
     release,
@@ -15,14 +17,22 @@ from gallery.views import (
     tag,
     tag_again,
     upload,
+    verdict,
 )
 
 # Reading: finding posts, looking at them, correcting them.
 _reading = [
     path("", browse.browse, name="browse"),
     path("suggest/", browse.suggest, name="suggest"),
+    path("posts/<int:pk>/", post.post, name="post"),
+    path("posts/<int:pk>/delete/", post.delete_post, name="delete_post"),
+    path("posts/<int:pk>/restore/", post.restore_post, name="restore_post"),
+    path("posts/<int:pk>/tags/", verdict.add_tag, name="add_tag"),
+    path("posts/<int:pk>/verdicts/<int:tag_pk>/", verdict.verdict, name="verdict"),
     path("tags/", tag.tags, name="tags"),
+    path("tags/<path:name>/", tag.tag, name="tag"),
     path("profiles/choose/", preference.choose_profile, name="choose_profile"),
+    path("media/<path:path>", media.media, name="media"),
 ]
 
 # Doing: uploading, profiles, accounts, the staff's pages.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.core.files.storage import default_storage
 from django.db import models
 from django.urls import reverse
@@ -73,6 +74,10 @@ class Post(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("post", args=[self.pk])
+
+    def may_be_changed_by(self, user: AbstractBaseUser | AnonymousUser) -> bool:
+        """Deleted, restored, and seen while deleted: by its uploader and the staff."""
+        return user.is_authenticated and (user.is_staff or user.pk == self.uploader_id)
 
     @property
     def file_path(self) -> str:

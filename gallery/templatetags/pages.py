@@ -7,7 +7,9 @@ from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from gallery.models import Category
+from gallery.models import Category, Post
+from gallery.search.errors import SearchError
+from gallery.search.nodes import Metatag, tag_text, to_text
 
 register = template.Library()
 
@@ -57,3 +59,34 @@ def duration(seconds: float | None) -> str:
             break
         value, unit = round(value / size), larger
     return f"{value:,} {unit}{'' if value == 1 else 's'}"
+
+
+@register.filter
+def ratio(post: Post) -> str:
+    """Width by height for a grid cell; panoramas and scrolls are cropped to keep rows even."""
+    return f"{min(2.4, max(0.5, post.width / max(1, post.height))):.3f}"
+
+
+@register.filter
+def marked(text: str, mistake: SearchError) -> tuple[str, str, str]:
+    """A search cut in three: before the mistake, the mistake, after it."""
+    end = mistake.position + max(1, mistake.length)
+    return text[: mistake.position], text[mistake.position : end], text[end:]
+
+
+@register.filter
+def as_search(name: str) -> str:
+    """How one types this tag into the search box."""
+    return tag_text(name)
+
+
+@register.filter
+def is_web(source: str) -> bool:
+    """Whether a source may become a link; javascript: and its kind stay text."""
+    return source.startswith(("http://", "https://"))
+
+
+@register.filter
+def uploads_of(username: str) -> str:
+    """The search for a person's uploads."""
+    return to_text(Metatag("uploader", username))

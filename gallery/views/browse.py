@@ -1,20 +1,106 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from gallery.models import Post
+from gallery import profiles, search
+from gallery.captions import captions
+from gallery.models import CATEGORY_ORDER, Category, Post, Tag
+from gallery.search import nodes
+
+_SUGGESTIONS = 10
 
 
 @require_safe
 def browse(request: HttpRequest) -> HttpResponse:
-    """The grid of posts, newest first."""
-    posts = Post.objects.active().order_by("-id")[:40]
-    return render(request, "browse/browse.html", {"posts": posts, "q": request.GET.get("q", "")})
+    """A page of the search, newest first, with its tags beside it."""
+    text = request.GET.get("q", "")
+    thresholds = profiles.resolve(profiles.chosen(request))
+    try:
+        page = search.find(
+            text,
+            thresholds,
+            limit=settings.PAGE_SIZE,
+            before=request.GET.get("before"),
+            after=request.GET.get("after"),
+        )
+        count = search.count(text, thresholds)
+    except search.SearchError as error:
+        return render(request, "browse/mistake.html", {"q": text, "mistake": error}, status=400)
+    if not page.post_ids and not text.strip() and not Post.objects.active().exists():
+        return render(request, "browse/first.html", {"q": text})
+    context = {
+        "q": text,
+        "page": page,
+        "count": count,
+        "tags": _sidebar(text, page.post_ids, thresholds),
+        "tiles": _tiles(page.post_ids, thresholds),
+    }
+    return render(request, "browse/browse.html", context)
+
+
+def _tiles(post_ids: list[int], thresholds: profiles.Thresholds) -> list[tuple[Post, object]]:
+    """The page's posts with their captions, in the search's order."""
+    posts = Post.objects.in_bulk(post_ids)
+    described = captions(post_ids, thresholds)
+    return [(posts[pk], described[pk]) for pk in post_ids if pk in posts]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A tag of the sidebar, and the searches its links lead to."""
+
+    tag: Tag
+    count: int
+    alone: str
+    narrowed: str
+    without: str
+
+
+def _sidebar(text: str, post_ids: list[int], thresholds: profiles.Thresholds) -> list[tuple[Category, list[Row]]]:
+    """The page's tags by category, in the site's order."""
+    tree = search.parse(text)
+    found = search.page_tags(post_ids, thresholds)
+    return [
+        (category, [_row(tree, tag, count) for tag, count in found[category]])
+        for category in CATEGORY_ORDER
+        if found.get(category)
+    ]
+
+
+def _row(tree: nodes.Node, tag: Tag, count: int) -> Row:
+    """The search with the tag and without it; what it said of the tag before is replaced."""
+    term = nodes.Tag(tag.name)
+    others = tree.children if isinstance(tree, nodes.And) else (tree,)
+    kept = [node for node in others if node not in (term, nodes.Not(term))]
+    return Row(
+        tag=tag,
+        count=count,
+        alone=nodes.to_text(term),
+        narrowed=nodes.to_text(nodes.all_of([*kept, term])),
+        without=nodes.to_text(nodes.all_of([*kept, nodes.none_of(term)])),
+    )
 
 
 @require_safe
 def suggest(request: HttpRequest) -> JsonResponse:
-    """Completions of the word under the cursor."""
-    return JsonResponse({"suggestions": []})
+    """Completions of the word that ends at the cursor."""
+    text = request.GET.get("q", "")[:1000]
+    cursor = request.GET.get("cursor", "")
+    before = text[: int(cursor)] if cursor.isdecimal() else text
+    found = search.suggest(before, profiles.resolve(profiles.chosen(request)), limit=_SUGGESTIONS)
+    return JsonResponse({"suggestions": [_as_json(suggestion) for suggestion in found]})
+
+
+def _as_json(suggestion: search.Suggestion) -> dict[str, object]:
+    return {
+        "value": suggestion.value,
+        "label": suggestion.label,
+        "category": None if suggestion.category is None else Category(suggestion.category).label,
+        "count": suggestion.count,
+        "alias_of": suggestion.alias_of,
+    }

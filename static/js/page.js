@@ -33,3 +33,24 @@ document.addEventListener("keydown", (event) => {
   menu.open = false;
   menu.querySelector("summary").focus();
 });
+
+/** Say under the header that an action failed; the page stays as it was. */
+function complain(sentence) {
+  const box = document.getElementById("messages");
+  const message = document.createElement("div");
+  message.className = "message message-error";
+  message.textContent = sentence;
+  box.replaceChildren(message);
+  box.hidden = false;
+  message.scrollIntoView({ block: "nearest" });
+}
+
+document.addEventListener("htmx:responseError", (event) => {
+  const { status, responseText } = event.detail.xhr;
+  if (status === 422) return; // the part that came back says it
+  const plain = event.detail.xhr.getResponseHeader("Content-Type")?.startsWith("text/plain");
+  complain(plain ? responseText : `That did not work (error ${status}): reload the page and try again.`);
+});
+document.addEventListener("htmx:sendError", () => {
+  complain("The site can't be reached: check the connection and try again.");
+});

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import re
+
+from django.conf import settings
+from django.core.files.storage import default_storage
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseNotModified
+from django.views.decorators.http import require_safe
+
+from gallery.models import Post, PostStatus
+
+# Decided by what we stored under, never by what was uploaded: no SVG, no HTML, nothing that runs.
+_TYPES = {
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "png": "image/png",
+    "webp": "image/webp",
+    "gif": "image/gif",
+    "avif": "image/avif",
+}
+_PATH = re.compile(r"(?:original|thumbnail/\d+)/[0-9a-f]{2}/[0-9a-f]{2}/(?P<sha256>[0-9a-f]{64})\.(?P<ext>[a-z]+)")
+
+
+@require_safe
+def media(request: HttpRequest, path: str) -> HttpResponse:
+    """A picture file. Its name is its hash, so it never changes; a deleted post's is for its people only."""
+    match = _PATH.fullmatch(path)
+    if match is None or match["ext"] not in _TYPES:
+        raise Http404("There is no such picture.")
+    post = Post.objects.filter(sha256=match["sha256"]).only("status", "uploader_id").first()
+    deleted = post is not None and post.status == PostStatus.DELETED
+    if post is None or (deleted and not post.may_be_changed_by(request.user)):
+        raise Http404("There is no such picture.")
+    if not deleted and request.headers.get("If-None-Match") == _etag(path):
+        return HttpResponseNotModified()
+    try:
+        response = FileResponse(default_storage.open(path), content_type=_TYPES[match["ext"]])
+    except FileNotFoundError:
+        raise Http404("The picture's file is missing.") from None
+    whose = "private" if settings.SITE_MODE == "members" else "public"
+    response["Cache-Control"] = "private, no-store" if deleted else f"{whose}, max-age=31536000, immutable"
+    response["ETag"] = _etag(path)
+    response["X-Content-Type-Options"] = "nosniff"
+    response["Content-Security-Policy"] = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; sandbox"
+    return response
+
+
+def _etag(path: str) -> str:
+    return f'"{path}"'

@@ -1,0 +1,73 @@
+"""The tag panel of the post page: what the post's page and every answer to a verdict show."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import get_object_or_404, redirect, render
+
+from gallery import correcting, profiles
+from gallery.models import Category, Post, PostStatus, Rating
+
+# What the address of a post page carries: the search one came from, its page, and which tags to show.
+_KEYS = ("q", "before", "after", "show")
+
+
+def visible(request: HttpRequest, pk: int) -> Post:
+    """The post, if this visitor may see it; deleted ones are for their uploader and the staff."""
+    post = get_object_or_404(Post.objects.select_related("uploader"), pk=pk)
+    if post.status == PostStatus.DELETED and not post.may_be_changed_by(request.user):
+        raise Http404("This post was deleted.")
+    return post
+
+
+def here(request: HttpRequest) -> QueryDict:
+    """Where one is, from the address or from the form that was sent from there."""
+    sent = QueryDict(request.POST.get("here", "")) if request.method == "POST" else request.GET
+    kept = QueryDict(mutable=True)
+    kept.update({key: sent[key] for key in _KEYS if key in sent})
+    return kept
+
+
+def panel_context(request: HttpRequest, post: Post, mistake: str = "") -> dict[str, Any]:
+    """Everything post/panel.html shows: tags by category, the rating, the tagging state."""
+    place = here(request)
+    thresholds = profiles.resolve(profiles.chosen(request))
+    every = correcting.tags_of(post, thresholds)
+    tags = [tag for tag in every if tag.category != Category.RATING]
+    show_all = place.get("show") == "all"
+    shown = tags if show_all else [tag for tag in tags if tag.on or tag.verdict is not None]
+    found = place.copy()
+    found.pop("show", None)
+    return {
+        "post": post,
+        "thresholds": thresholds,
+        "categories": [(category, list(group)) for category, group in groupby(shown, key=lambda tag: tag.category)],
+        "on_count": sum(tag.on for tag in tags),
+        "all_count": len(tags),
+        "show_all": show_all,
+        "ratings": [(rating, _of_rating(every, rating)) for rating in Rating],
+        "rated": len(every) > len(tags),
+        "mistake": mistake,
+        "q": place.get("q", ""),
+        "here": place.urlencode(),
+        "results": found.urlencode(),
+        "may_change": post.may_be_changed_by(request.user),
+    }
+
+
+def _of_rating(tags: list[correcting.PostTag], rating: Rating) -> correcting.PostTag | None:
+    return next((tag for tag in tags if tag.tag.name == rating.tag_name), None)
+
+
+def answer(request: HttpRequest, post: Post, mistake: str = "") -> HttpResponse:
+    """After a verdict: the panel anew for HTMX, the page anew for a plain form."""
+    if request.htmx:
+        return render(request, "post/panel.html", panel_context(request, post, mistake), status=422 if mistake else 200)
+    if mistake:
+        messages.error(request, mistake)
+    place = here(request).urlencode()
+    return redirect(f"{post.get_absolute_url()}?{place}" if place else post.get_absolute_url())

@@ -1,0 +1,19 @@
+// The post page: the original in place of the sample, and a clean box after a tag was added.
+
+function zoom(event) {
+  const link = event.target.closest("[data-zoom]");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  const stage = link.closest("[data-stage]");
+  const image = link.querySelector("img");
+  image.dataset.sample ??= image.getAttribute("src");
+  const original = stage.classList.toggle("is-original");
+  image.src = original ? link.href : image.dataset.sample;
+}
+
+document.addEventListener("click", zoom);
+
+document.addEventListener("htmx:afterRequest", (event) => {
+  const form = event.detail.elt.closest("[data-clear]");
+  if (form && event.detail.successful) form.querySelector("input[type=text]").value = "";
+});
