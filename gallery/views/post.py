@@ -9,7 +9,7 @@ from django.shortcuts import redirect, render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_POST, require_safe
 
-from gallery import profiles, removing, search
+from gallery import profiles, search, uploading
 from gallery.captions import captions
 from gallery.http import member_only
 from gallery.models import Post
@@ -46,7 +46,7 @@ def _neighbours(text: str, thresholds: profiles.Thresholds, pk: int) -> dict[str
 def delete_post(request: HttpRequest, pk: int) -> HttpResponse:
     """Take a post out of every list; nothing is lost, and its people can bring it back."""
     found = _changeable(request, pk)
-    removing.delete(found)
+    uploading.delete(found)
     messages.success(request, f"Post {pk} is deleted and shown to nobody else. Restore it below if that was a mistake.")
     return redirect(found)
 
@@ -56,7 +56,7 @@ def delete_post(request: HttpRequest, pk: int) -> HttpResponse:
 def restore_post(request: HttpRequest, pk: int) -> HttpResponse:
     """Bring a deleted post back, with its tags and verdicts."""
     found = _changeable(request, pk)
-    removing.restore(found)
+    uploading.restore(found)
     messages.success(request, f"Post {pk} is back.")
     return redirect(found)
 

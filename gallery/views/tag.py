@@ -13,7 +13,10 @@ _PAGE = 100
 
 @require_safe
 def tags(request: HttpRequest) -> HttpResponse:
-    """The tags of the collection, most used first, by name and category, counted as this visitor sees them."""
+    """The tags of the collection by name and category, counted as this visitor sees them.
+
+    Pages go by the count at any confidence, which has an index; within a page by the visitor's.
+    """
     name = "_".join(request.GET.get("name", "").lower().split())
     category = request.GET.get("category", "")
     found = Tag.objects.order_by("-post_count", "name")
@@ -23,7 +26,7 @@ def tags(request: HttpRequest) -> HttpResponse:
         found = found.filter(category=Category.named(category))
     thresholds = profiles.resolve(profiles.chosen(request))
     page = Paginator(found, _PAGE).get_page(request.GET.get("page"))
-    rows = [(tag, search.count_of(tag, thresholds)) for tag in page]
+    rows = sorted(((tag, search.count_of(tag, thresholds)) for tag in page), key=lambda row: -row[1])
     context = {"rows": rows, "page": page, "name": name, "category": category, "all_categories": CATEGORY_ORDER}
     return render(request, "tags/tags.html", context)
 
