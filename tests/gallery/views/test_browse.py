@@ -1,0 +1,157 @@
+import pytest
+from django.test import Client
+
+from gallery import indexing, profiles
+from gallery.models import Category, Post, TagAlias, TaggingState
+from tests.gallery.making import make_post, make_release, make_site_profiles, make_tag, make_user, predict
+from tests.gallery.views.people import signed_in
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def posts():
+    """Five posts with smile at 0.9, the newest two with saber at 0.3, too."""
+    smile, saber = make_tag("smile"), make_tag("saber_(fate)", Category.CHARACTER)
+    release = make_release(tags=[smile, saber])
+    make_site_profiles(release, category_specific=0.5, high_recall=0.2)
+    made = [make_post() for _ in range(5)]
+    for number, post in enumerate(made):
+        predict(post, release, {smile: 0.9} | ({saber: 0.3} if number >= 3 else {}))
+    indexing.rebuild([post.pk for post in made])
+    indexing.refresh_histograms(force=True)
+    return made
+
+
+def _shown(answer) -> list[int]:
+    return [post.pk for post, _ in answer.context["tiles"]]
+
+
+def test_posts_come_newest_first(posts):
+    answer = Client().get("/")
+    assert _shown(answer) == [post.pk for post in reversed(posts)]
+    text = answer.content.decode()
+    assert "5 posts" in text and f'alt="Post {posts[0].pk}: smile"' in text
+
+
+def test_a_bare_tag_means_on_for_this_visitor(posts):
+    client = Client()
+    assert _shown(client.get("/?q=saber_(fate)")) == []
+    profile = next(each for each in client.get("/").context["profile_choices"] if each.key == "high-recall")
+    back = client.post("/profiles/choose/", {"profile": profile.pk, "next": "/?q=saber_(fate)"})
+    assert back.url == "/?q=saber_(fate)"
+    assert _shown(client.get(back.url)) == [posts[4].pk, posts[3].pk]
+
+
+def test_pages_link_to_newer_and_older(posts, settings):
+    settings.PAGE_SIZE = 2
+    client, url, seen = Client(), "/?q=smile", []
+    while url:
+        answer = client.get(url)
+        seen += _shown(answer)
+        cursor = answer.context["page"].next
+        if cursor:
+            assert 'rel="next"' in answer.content.decode()
+        url = f"/?q=smile&after={cursor}" if cursor else None
+    assert seen == [post.pk for post in reversed(posts)]
+    back = client.get(f"/?q=smile&before={answer.context['page'].previous}")
+    assert _shown(back) == [posts[2].pk, posts[1].pk]
+
+
+def test_the_sidebar_adds_and_leaves_out_tags(posts):
+    answer = Client().get("/?q=smile or saber_(fate)")
+    (category, (row,)) = answer.context["tags"][-1]
+    assert (category, row.tag.name) == (Category.GENERAL, "smile")
+    assert row.narrowed == "(smile or saber_(fate)) smile"
+    assert row.without == "(smile or saber_(fate)) -smile"
+    (_, (row,)) = Client().get("/?q=smile").context["tags"][-1]
+    assert (row.narrowed, row.without) == ("smile", "-smile")
+
+
+def test_a_bad_search_says_what_and_where(posts):
+    answer = Client().get("/", {"q": "smile (saber"})
+    text = answer.content.decode()
+    assert answer.status_code == 400
+    assert 'value="smile (saber"' in text and "<mark>" in text and "<span>smile " in text
+    assert f"/posts/{posts[0].pk}/" not in text
+
+
+def test_a_stale_or_invented_cursor_is_explained(posts):
+    assert Client().get("/?before=nonsense").status_code == 400
+
+
+def test_finding_nothing_says_so(posts):
+    answer = Client().get("/?q=smile -smile")
+    assert answer.status_code == 200 and "No post matches" in answer.content.decode()
+
+
+def test_the_first_page_of_an_empty_site_says_what_to_do():
+    text = Client().get("/").content.decode()
+    assert "ready for its first picture" in text and "/upload/" in text and "demo pictures" not in text
+    assert "demo pictures" in signed_in(is_staff=True).get("/").content.decode()
+
+
+def test_only_its_uploader_and_staff_see_that_a_post_waits(posts):
+    owner = signed_in()
+    made = make_post(uploader=owner.user, tagging_state=TaggingState.WAITING)
+    indexing.rebuild([made.pk])
+    for client, sees in ((owner, True), (signed_in(is_staff=True), True), (signed_in(), False), (Client(), False)):
+        assert ("badge-info" in client.get("/").content.decode()) == sees
+
+
+def test_deleted_posts_are_in_no_list(posts):
+    Post.objects.filter(pk=posts[4].pk).update(status="deleted")
+    indexing.rebuild([posts[4].pk])
+    assert posts[4].pk not in _shown(Client().get("/"))
+
+
+def test_what_was_searched_is_escaped(posts):
+    text = Client().get("/", {"q": '"><script>alert(1)</script>'}).content.decode()
+    assert "<script>alert" not in text
+
+
+def test_suggestions_complete_the_word_at_the_cursor(posts):
+    TagAlias.objects.create(name="arturia", tag_id=posts[4].tag_index.tag_ids[1])
+    answer = Client().get("/suggest/", {"q": "smi saber", "cursor": "3"}).json()["suggestions"]
+    assert [each["value"] for each in answer][:1] == ["smile"]
+    assert answer[0]["category"] == "general" and answer[0]["count"] == 5
+    assert Client().get("/suggest/", {"q": "-sab"}).json()["suggestions"][0]["label"] == "saber_(fate)"
+    assert Client().get("/suggest/", {"q": "(((", "cursor": "x" * 9}).status_code == 200
+    assert Client().get("/suggest/").status_code == 200
+
+
+def test_the_pages_are_only_read(posts):
+    assert Client().post("/").status_code == 405
+    assert Client().post("/suggest/").status_code == 405
+
+
+def test_on_a_site_for_members_strangers_are_sent_to_sign_in(posts, settings):
+    settings.SITE_MODE = "members"
+    assert Client().get("/?q=smile").url == "/login/?next=/%3Fq%3Dsmile"
+    assert Client().get("/suggest/?q=s").status_code == 302
+    assert Client().post("/profiles/choose/").status_code == 302
+    assert _shown(signed_in().get("/?q=smile"))
+
+
+def test_a_profile_that_cannot_be_chosen_is_refused(posts):
+    stranger = make_user()
+    own = profiles.save_own(stranger, "mine", 0.1, {})
+    for wanted in (own.pk, "nonsense", ""):
+        answer = Client().post("/profiles/choose/", {"profile": wanted}, follow=True)
+        assert "That profile is gone" in answer.content.decode()
+    assert Client().get("/profiles/choose/").status_code == 405
+
+
+def test_choosing_never_leads_to_another_site(posts):
+    profile = Client().get("/").context["profile_choices"][0]
+    for target in ("https://evil.example/", "//evil.example", "javascript:alert(1)"):
+        assert Client().post("/profiles/choose/", {"profile": profile.pk, "next": target}).url == "/"
+
+
+def test_the_theme_is_in_the_page_before_any_script():
+    client = Client()
+    assert "data-theme" not in client.get("/").content.decode()
+    client.cookies["theme"] = "dark"
+    assert '<html lang="en" data-theme="dark">' in client.get("/").content.decode()
+    client.cookies["theme"] = '"><script>'
+    assert "data-theme" not in client.get("/").content.decode()

@@ -1,0 +1,86 @@
+import pytest
+from django.test import Client
+
+from gallery import indexing
+from gallery.models import Category, TagAlias, TagImplication
+from tests.gallery.making import make_post, make_release, make_site_profiles, make_tag, predict
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def tags():
+    """smile on two posts at 0.9 and 0.3, saber on one; two site profiles."""
+    smile, saber = make_tag("smile"), make_tag("saber_(fate)", Category.CHARACTER, description="A swordswoman.")
+    release = make_release(tags=[smile, saber])
+    make_site_profiles(release, category_specific=0.5, high_recall=0.2)
+    posts = [make_post(), make_post()]
+    predict(posts[0], release, {smile: 0.9, saber: 0.8})
+    predict(posts[1], release, {smile: 0.3})
+    indexing.rebuild([post.pk for post in posts])
+    indexing.refresh_histograms(force=True)
+    return {"smile": smile, "saber": saber}
+
+
+def _rows(answer) -> dict[str, int]:
+    return {tag.name: count for tag, count in answer.context["rows"]}
+
+
+def test_tags_are_counted_under_the_visitors_profile(tags):
+    client = Client()
+    assert _rows(client.get("/tags/")) == {"smile": 1, "saber_(fate)": 1}
+    profile = next(each for each in client.get("/tags/").context["profile_choices"] if each.key == "high-recall")
+    client.post("/profiles/choose/", {"profile": profile.pk})
+    assert _rows(client.get("/tags/")) == {"smile": 2, "saber_(fate)": 1}
+
+
+def test_tags_are_found_by_name_and_category(tags):
+    assert set(_rows(Client().get("/tags/?name=sab"))) == {"saber_(fate)"}
+    assert set(_rows(Client().get("/tags/?name=Saber (F"))) == {"saber_(fate)"}
+    assert set(_rows(Client().get("/tags/?category=general"))) == {"smile"}
+    assert "No tag matches" in Client().get("/tags/?name=zzz").content.decode()
+    assert Client().get("/tags/?category=nonsense&page=99").status_code == 200
+
+
+def test_many_tags_come_in_pages(tags):
+    for number in range(120):
+        make_tag(f"tag_{number:03}")
+    assert len(_rows(Client().get("/tags/"))) == 100
+    assert len(_rows(Client().get("/tags/?page=2"))) == 22
+
+
+def test_a_tags_page_says_what_it_means_and_brings(tags):
+    TagAlias.objects.create(name="arturia", tag=tags["saber"])
+    series = make_tag("fate/stay_night", Category.COPYRIGHT)
+    TagImplication.objects.create(tag=tags["saber"], implied=series)
+    text = Client().get("/tags/saber_(fate)/").content.decode()
+    assert "A swordswoman." in text and "arturia" in text and "fate/stay night" in text and "1 post" in text
+    assert "saber (fate)" in Client().get("/tags/fate/stay_night/").content.decode()
+
+
+def test_an_alias_leads_to_its_tag(tags):
+    TagAlias.objects.create(name="arturia", tag=tags["saber"])
+    assert Client().get("/tags/arturia/").url == "/tags/saber_(fate)/"
+
+
+def test_an_unknown_tag_is_not_found(tags):
+    answer = Client().get("/tags/nothing/")
+    assert answer.status_code == 404 and "Nothing is here" in answer.content.decode()
+
+
+def test_what_people_wrote_is_escaped(tags):
+    make_tag("<script>alert(1)</script>", description="<img onerror=x>")
+    for url in ("/tags/", "/tags/%3Cscript%3Ealert(1)%3C%2Fscript%3E/"):
+        text = Client().get(url).content.decode()
+        assert "<script>alert" not in text and "<img onerror" not in text
+
+
+def test_tags_are_only_read(tags):
+    assert Client().post("/tags/").status_code == 405
+    assert Client().post("/tags/smile/").status_code == 405
+
+
+def test_on_a_site_for_members_strangers_see_no_tags(tags, settings):
+    settings.SITE_MODE = "members"
+    assert Client().get("/tags/").url.startswith("/login/")
+    assert Client().get("/tags/smile/").url.startswith("/login/")
