@@ -103,4 +103,5 @@ def _as_json(suggestion: search.Suggestion) -> dict[str, object]:
         "category": None if suggestion.category is None else Category(suggestion.category).label,
         "count": suggestion.count,
         "alias_of": suggestion.alias_of,
+        "start": suggestion.start,
     }

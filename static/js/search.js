@@ -1,14 +1,14 @@
 // Suggestions under the search box: an ARIA combobox over the `suggest` route.
 // Any <form data-suggest="URL"> with one text input becomes one; without JavaScript it stays a form.
+// With data-suggest-one the box holds one tag by name, not a search.
 
 const WAIT = 120; // milliseconds without a key before asking
+const CATEGORY = /^(general|gen|artist|art|copyright|copy|character|char|meta|year):/;
 
-function word(input) {
-  const cursor = input.selectionStart ?? input.value.length;
-  const before = input.value.slice(0, cursor);
-  const start = Math.max(before.lastIndexOf(" "), before.lastIndexOf("("), before.lastIndexOf("\n")) + 1;
-  const rest = input.value.slice(cursor).search(/[\s)]/);
-  return { start, cursor, end: rest < 0 ? input.value.length : cursor + rest };
+/** Where the word that the cursor is in ends. */
+function wordEnd(input) {
+  const rest = input.value.slice(input.selectionStart).search(/[\s)]/);
+  return rest < 0 ? input.value.length : input.selectionStart + rest;
 }
 
 function option(suggestion, id) {
@@ -16,7 +16,7 @@ function option(suggestion, id) {
   item.id = id;
   item.role = "option";
   item.ariaSelected = "false";
-  item.dataset.value = suggestion.value;
+  item.suggestion = suggestion;
   const name = document.createElement("span");
   name.className = `suggestion-name tag tag-${suggestion.category ?? "none"}`;
   name.textContent = suggestion.alias_of ? `${suggestion.label} → ${suggestion.alias_of}` : suggestion.label;
@@ -34,7 +34,7 @@ class Combobox {
   constructor(form) {
     this.form = form;
     this.input = form.querySelector("input[type=text]");
-    this.whole = form.hasAttribute("data-suggest-one"); // the box holds one tag, not a search
+    this.one = form.hasAttribute("data-suggest-one");
     this.list = document.createElement("ul");
     this.list.className = "suggestions";
     this.list.id = `${this.input.id}-suggestions`;
@@ -59,16 +59,21 @@ class Combobox {
   async ask() {
     this.request?.abort();
     this.request = new AbortController();
-    const { start, cursor } = word(this.input);
-    if (!this.whole && start === cursor) return this.close();
     const url = new URL(this.form.dataset.suggest, location.href);
-    url.search = new URLSearchParams({ q: this.input.value, cursor });
+    url.search = new URLSearchParams(this.question());
     try {
       const answer = await fetch(url, { signal: this.request.signal, headers: { Accept: "application/json" } });
-      if (answer.ok) this.show((await answer.json()).suggestions);
+      if (!answer.ok) return;
+      const { suggestions } = await answer.json();
+      this.show(this.one ? suggestions.filter((each) => each.category) : suggestions);
     } catch (error) {
       if (error.name !== "AbortError") this.close(); // suggestions are a help: without them one types on
     }
+  }
+
+  question() {
+    if (!this.one) return { q: this.input.value, cursor: this.input.selectionStart };
+    return { q: this.input.value.replace(CATEGORY, "").trim().replace(/\s+/g, "_") };
   }
 
   show(suggestions) {
@@ -98,13 +103,18 @@ class Combobox {
 
   take(item) {
     if (!item) return;
-    const { start, end } = this.whole ? { start: 0, end: this.input.value.length } : word(this.input);
-    const tail = this.input.value.slice(end).replace(/^\s+/, "");
-    const gap = this.whole ? "" : " ";
-    const head = this.input.value.slice(0, start) + item.dataset.value + gap;
+    const { value, label, alias_of: alias, start } = item.suggestion;
+    this.close();
+    if (this.one) {
+      this.input.value = alias ?? label;
+      return;
+    }
+    const unfinished = value.endsWith(":"); // rating: goes on with a value
+    const tail = this.input.value.slice(wordEnd(this.input)).trimStart();
+    const head = this.input.value.slice(0, start) + value + (unfinished ? "" : " ");
     this.input.value = head + tail;
     this.input.setSelectionRange(head.length, head.length);
-    this.close();
+    if (unfinished) this.askSoon();
   }
 
   key(event) {
