@@ -33,10 +33,6 @@ class Tag(models.Model):
     def __str__(self) -> str:
         return self.name
 
-    def posts_at(self, byte: int) -> int:
-        """Active posts where this tag's confidence reaches `byte`, as of the last count."""
-        return sum((self.histogram or [])[byte:])
-
 
 class TagAlias(models.Model):
     """Another name that always means `tag`."""

@@ -5,7 +5,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_safe
 
-from gallery import profiles
+from gallery import profiles, search
 from gallery.models import CATEGORY_ORDER, Category, Tag, TagAlias
 
 _PAGE = 100
@@ -26,14 +26,9 @@ def tags(request: HttpRequest) -> HttpResponse:
         found = found.filter(category=Category.named(category))
     thresholds = profiles.resolve(profiles.chosen(request))
     page = Paginator(found, _PAGE).get_page(request.GET.get("page"))
-    rows = sorted(((tag, _count(tag, thresholds)) for tag in page), key=lambda row: -row[1])
+    rows = sorted(((tag, search.count_of(tag, thresholds)) for tag in page), key=lambda row: -row[1])
     context = {"rows": rows, "page": page, "name": name, "category": category, "all_categories": CATEGORY_ORDER}
     return render(request, "tags/tags.html", context)
-
-
-def _count(tag: Tag, thresholds: profiles.Thresholds) -> int:
-    """Posts where the tag is on under these thresholds."""
-    return tag.posts_at(thresholds.byte(tag.pk, tag.category))
 
 
 @require_safe
@@ -48,7 +43,7 @@ def tag(request: HttpRequest, name: str) -> HttpResponse:
     thresholds = profiles.resolve(profiles.chosen(request))
     context = {
         "tag": found,
-        "count": _count(found, thresholds),
+        "count": search.count_of(found, thresholds),
         "percent": thresholds.byte(found.pk, found.category),
         "aliases": found.aliases.order_by("name"),
         "implied": Tag.objects.filter(implied_by__tag=found).order_by("name"),
