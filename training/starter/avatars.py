@@ -12,8 +12,7 @@ from dicebear import Avatar, Style
 
 from training.starter.avatar_tags import NAMED, PRESENT
 from training.starter.colors import color_name, hair_color, is_dark
-from training.starter.rendering import fit, render
-from training.starter.rows import row
+from training.starter.drawings import Drawing
 
 # Styles under CC0 or CC BY. Left out: avataaars and bottts ("free for personal and commercial use", no licence).
 # style -> tags of the whole style in general and meta
@@ -71,28 +70,33 @@ def avatars(
 
     Reading a style takes about a second (its package checks the whole definition), so a quick test names a few.
     """
+    for drawing in drawings(count, seed, styles):
+        yield drawing.row(size)
+
+
+def drawings(count: int, seed: int | str = 0, styles: Sequence[str] = tuple(STYLES)) -> Iterator[Drawing]:
+    """`count` avatars, the styles in turn."""
     read = [AvatarStyle.read(name) for name in styles[:count]]
     for number in range(count):
-        yield avatar(read[number % len(read)], f"{seed}-{number}", size)
+        yield avatar(read[number % len(read)], f"{seed}-{number}")
 
 
-def avatar(style: AvatarStyle, seed: str, size: int) -> dict[str, object]:
-    """One avatar as a dataset row."""
+def avatar(style: AvatarStyle, seed: str) -> Drawing:
+    """The avatar that this seed draws in this style."""
     drawn = Avatar(style.style, {"seed": seed})
     general, meta = STYLES[style.name]
-    tags = {
-        "general": [*general, *part_tags(drawn.to_json()["options"])],
-        "meta": list(meta),
-        "artist": [snake(style.artist.split(" - ")[0])],
-        "copyright": [f"dicebear_{snake(style.name)}"],
-    }
-    return row(
-        fit(render(str(drawn), 2 * size), size),
-        tags,
+    return Drawing(
+        layers=(str(drawn),),
+        tags={
+            "general": [*general, *sorted(part_tags(drawn.to_json()["options"]))],
+            "meta": ["avatar", *meta],
+            "artist": [snake(style.artist.split(" - ")[0])],
+            "copyright": [f"dicebear_{snake(style.name)}"],
+        },
         group=f"avatar {style.name} {seed}",
         family=f"dicebear-{style.name}",
         source=style.source,
-        artist_credit=style.artist,
+        artist=style.artist,
         licence=style.licence,
     )
 
