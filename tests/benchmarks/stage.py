@@ -44,9 +44,12 @@ class Meter:
         self._schedstat = Path(f"/proc/{backend_pid}/schedstat") if backend_pid else None
         self.cpu_ms = self.wall_ms = 0.0
 
+    def server_cpu(self) -> float:
+        """Milliseconds that the backend has been on a CPU so far."""
+        return int(self._schedstat.read_text().split()[0]) / 1e6 if self._schedstat else 0.0
+
     def _cpu(self) -> float:
-        server = int(self._schedstat.read_text().split()[0]) / 1e6 if self._schedstat else 0.0
-        return time.process_time() * 1000 + server
+        return time.process_time() * 1000 + self.server_cpu()
 
     @contextmanager
     def measure(self) -> Iterator[None]:
