@@ -187,14 +187,13 @@ def _debian_pip(folder: Path) -> Path | None:
 def find_pip(folder: Path) -> list[str] | None:
     """The words that run a pip which installs into this environment, or None."""
     python = str(folder / "bin/python")
-    inside = [python, "-m", "pip"]
-    if _works([*inside, "--version"]) or (
-        importlib.util.find_spec("ensurepip") and _works([python, "-m", "ensurepip"]) and _works([*inside, "--version"])
-    ):
-        return inside
     outside = [sys.executable, "-m", "pip", "--python", python]
     if _works([*outside, "--version"]):
         return outside
+    inside = [python, "-m", "pip"]
+    has_it = importlib.util.find_spec("ensurepip") and _works([python, "-m", "ensurepip"])
+    if has_it and _works([*inside, "--version"]):
+        return inside
     if shutil.which("uv"):
         return None
     if wheel := _debian_pip(folder):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,16 @@ from gallery.dotenv import ROOT
 from gallery.processes import dies_with_us
 
 START_SECONDS = 180
+
+
+def eventually(what: Callable[[], bool], seconds: float = 20) -> bool:
+    """Whether this comes true in time; it is asked ten times a second."""
+    deadline, pause = time.monotonic() + seconds, threading.Event()
+    while not what():
+        if time.monotonic() > deadline:
+            return False
+        pause.wait(0.1)
+    return True
 
 
 def free_port() -> int:

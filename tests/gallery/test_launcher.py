@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import time
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from gallery import embedded, launcher
-from tests.stack import free_port, launch, start
+from tests.stack import eventually, free_port, launch, start
 
 pytestmark = pytest.mark.slow
 
 
-def _children_of(data: Path) -> list[int]:
+def _processes_of(data: Path) -> list[int]:
     """Every process whose environment names this data folder: the launcher, its children and theirs."""
     mark, found = f"MANABOORU_DATA={data}".encode(), []
     for process in Path("/proc").iterdir():
@@ -29,64 +28,59 @@ def _children_of(data: Path) -> list[int]:
     return [pid for pid in found if pid != os.getpid()]
 
 
-def _ends_within(seconds: float, data: Path) -> list[int]:
-    deadline = time.monotonic() + seconds
-    while (left := _children_of(data)) and time.monotonic() < deadline:
-        os.sched_yield()
-    return left
+def _nothing_left(data: Path, seconds: float) -> bool:
+    return eventually(lambda: not _processes_of(data), seconds)
+
+
+def _database_answers(sockets: str) -> bool:
+    try:
+        psycopg.connect(host=sockets, user="manabooru", dbname="manabooru").close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def test_a_killed_launcher_leaves_nothing_and_the_next_start_finds_all(tmp_path):
     data = tmp_path / "data"
     site = start(data)
     assert "/join/" in site.admin_link
-    assert len(_children_of(data)) >= 7
+    assert len(_processes_of(data)) >= 7
     site.manage("shell", "-c", "from gallery.models import Tag; Tag.objects.create(name='kept')")
 
     site.process.kill()
-    assert _ends_within(20, data) == []
+    assert _nothing_left(data, 20)
 
     site = start(data)
     assert "kept" in site.manage("shell", "-c", "from gallery.models import Tag; print(Tag.objects.get().name)")
     assert site.stop() == 0
-    assert _ends_within(5, data) == []
+    assert _nothing_left(data, 5)
     assert "kept" in site.manage("shell", "-c", "from gallery.models import Tag; print(Tag.objects.get().name)")
-    assert _ends_within(5, data) == []
+    assert _nothing_left(data, 5)
 
 
 def test_what_dies_is_started_again(tmp_path):
     site = start(tmp_path / "data")
     try:
-        beat = next(pid for pid in _children_of(site.data) if b"beat" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        beat = next(pid for pid in _processes_of(site.data) if b"beat" in Path(f"/proc/{pid}/cmdline").read_bytes())
         os.kill(beat, signal.SIGKILL)
         site.wait_for(r"The beat ended .* starts again", 10)
         postmaster = int((next(site.data.glob("pg*")) / "postmaster.pid").read_text().splitlines()[0])
         os.kill(postmaster, signal.SIGKILL)
         site.wait_for(r"The Postgres server ended .* starts again", 10)
-        url = embedded.announced(site.data)["sockets"]
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                psycopg.connect(host=url, user="manabooru", dbname="manabooru").close()
-                break
-            except psycopg.OperationalError:
-                assert time.monotonic() < deadline
+        sockets = embedded.announced(site.data)["sockets"]
+        assert eventually(lambda: _database_answers(sockets))
     finally:
         site.stop()
 
 
-def test_a_second_start_and_a_taken_port_are_one_sentence(tmp_path):
-    site = start(tmp_path / "data")
-    try:
-        second = launch(site.data)
-        second.wait_for(rf"already runs at {site.address}/ .*stop it first", 20)
-        assert second.process.wait(10) == 1
-        other = launch(tmp_path / "other", port=int(site.address.rpartition(":")[2]))
-        other.wait_for(r"^Port \d+ on 127.0.0.1 is taken .* --port \d+\.$", 20)
-        assert other.process.wait(10) == 1
-        assert len(other.said) == 1
-    finally:
-        site.stop()
+def test_a_second_start_and_a_taken_port_are_one_sentence(site, tmp_path):
+    second = launch(site.data)
+    second.wait_for(rf"already runs at {site.address}/ .*stop it first", 30)
+    assert second.process.wait(10) == 1
+    other = launch(tmp_path / "other", port=int(site.address.rpartition(":")[2]))
+    other.wait_for(r"^Port \d+ on 127.0.0.1 is taken .* --port \d+\.$", 30)
+    assert other.process.wait(10) == 1
+    assert len(other.said) == 1
 
 
 def test_a_port_that_cannot_be_had_is_one_sentence():

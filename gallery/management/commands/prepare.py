@@ -9,7 +9,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.urls import reverse
 
-from gallery import inviting
+from gallery import inviting, releasing, seeding
 from gallery.models import Release
 
 STARTER = settings.BASE_DIR / "tagger" / "releases" / "starter"
@@ -27,8 +27,6 @@ class Command(BaseCommand):
         call_command("migrate", interactive=False, verbosity=0)
         self._install_starter()
         if demo:
-            from gallery import seeding
-
             self.stdout.write("Putting the seed gallery in ...")
             self.stdout.write(f"The seed gallery is there: {seeding.install_seed()} pictures are new.")
         if token := inviting.first_admin_token():
@@ -44,7 +42,5 @@ class Command(BaseCommand):
         if not (STARTER / "config.json").is_file():
             self.stdout.write(f"No starter release lies in {STARTER}: uploads wait untagged until one is installed.")
             return
-        from gallery import releasing
-
         releasing.install(STARTER, activate=True)
         self.stdout.write("The starter release is installed.")
