@@ -273,7 +273,7 @@ def _row(post: Post, known: _Known, counts: _Counts) -> dict[str, Any] | None:
         "md5": post.md5,
         **{f"tags_{category.label}": names.get(category, []) for category in _LISTED},
         "rating": Rating(index.rating).label if index and index.rating is not None else None,
-        "year": int(years[0]) if years and years[0].isdecimal() else None,
+        "year": years[0] if years else None,
         "verified": verified,
         "rejected": rejected,
         "complete": False,

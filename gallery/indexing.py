@@ -225,8 +225,9 @@ def _count_bytes() -> tuple[np.ndarray, np.ndarray]:
     rows = TagIndex.objects.filter(post__status=PostStatus.ACTIVE).values_list("tag_ids", "confidences")
     for tag_ids, confidences in rows.iterator(chunk_size=2000):
         found, ids = np.frombuffer(bytes(confidences), np.uint8)[1:], np.array(tag_ids, np.int64)
-        there = np.isin(ids, known, assume_unique=True)  # a tag made since: the next count sees it
-        counts[np.searchsorted(known, ids[there]), found[there]] += 1
+        places = np.searchsorted(known, ids)
+        there = known.take(places, mode="clip") == ids  # a tag made since: the next count sees it
+        counts[places[there], found[there]] += 1
     used = counts.any(axis=1)
     return known[used], counts[used]
 

@@ -1,0 +1,61 @@
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from gallery import indexing
+from gallery.models import Invitation, Tag, TagAlias, TagImplication, TagIndex
+from tests.gallery.making import make_post, make_release, make_tag, make_user, predict
+
+
+@pytest.fixture
+def admin(db):
+    client = Client()
+    client.force_login(make_user(is_staff=True, is_superuser=True))
+    return client
+
+
+@pytest.fixture
+def post(db):
+    post = make_post()
+    predict(post, make_release(), {make_tag("cat"): 0.5})
+    indexing.rebuild([post.pk])
+    return post
+
+
+def names(post) -> set[str]:
+    return set(Tag.objects.filter(pk__in=TagIndex.objects.get(post=post).tag_ids).values_list("name", flat=True))
+
+
+def test_rules_take_hold_of_posts_at_once(admin, post):
+    cat, animal = Tag.objects.get(name="cat"), make_tag("animal")
+    admin.post(reverse("admin:gallery_tagimplication_add"), {"tag": cat.pk, "implied": animal.pk})
+    assert names(post) == {"cat", "animal"}
+    rule = TagImplication.objects.get()
+    admin.post(reverse("admin:gallery_tagimplication_delete", args=[rule.pk]), {"post": "yes"})
+    assert names(post) == {"cat"}
+    admin.post(reverse("admin:gallery_tagalias_add"), {"name": "cat", "tag": animal.pk})
+    assert names(post) == {"animal"}
+    chosen = {"action": "delete_selected", "_selected_action": [TagAlias.objects.get().pk], "post": "yes"}
+    admin.post(reverse("admin:gallery_tagalias_changelist"), chosen)
+    assert names(post) == {"cat"}
+    change = {"name": "cat", "category": 0, "description": "", "deprecated": "on"}
+    admin.post(reverse("admin:gallery_tag_change", args=[cat.pk]), change)
+    assert names(post) == set()
+
+
+def test_tags_cannot_be_deleted_and_invitations_only_read(admin, post):
+    tag = Tag.objects.get(name="cat")
+    invitation = Invitation.objects.create(token_hash="secret-hash", expires_at="2030-01-01T00:00Z")
+    assert admin.post(reverse("admin:gallery_tag_delete", args=[tag.pk]), {"post": "yes"}).status_code == 403
+    page = admin.get(reverse("admin:gallery_invitation_change", args=[invitation.pk]))
+    assert page.status_code == 200
+    assert b"secret-hash" not in page.content
+
+
+@pytest.mark.parametrize("name", ["tag", "tagalias", "tagimplication", "invitation", "post", "release"])
+def test_lists_open(admin, post, name):
+    assert admin.get(reverse(f"admin:gallery_{name}_changelist")).status_code == 200
+
+
+def test_strangers_are_sent_to_the_login(db):
+    assert Client().get(reverse("admin:gallery_tag_changelist")).status_code == 302

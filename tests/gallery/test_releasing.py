@@ -1,0 +1,105 @@
+import json
+import time
+
+import pytest
+
+from gallery import indexing, profiles, releasing
+from gallery.models import Category, Prediction, Profile, Release, Tag, TagIndex
+from gallery.releasing import ReleaseError
+from tests.gallery.making import make_post, make_release, make_tag, predict
+from tests.gallery.working import install
+from tests.tagger import releases
+
+
+@pytest.fixture(autouse=True)
+def data(settings, tmp_path):
+    settings.RELEASES_DIR = tmp_path / "installed"
+    return tmp_path
+
+
+@pytest.mark.django_db
+def test_install_copies_the_folder_and_makes_rows(data, settings):
+    clash = make_tag("some_show", Category.META)
+    release = install(data / "first", activate=False)
+    assert release.path == settings.RELEASES_DIR / "first"
+    assert (release.path / "model.safetensors").is_file()
+    names = dict(Tag.objects.values_list("id", "name"))
+    assert [names[tag_id] for tag_id in release.tag_ids] == [name for name, _ in releases.TAGS]
+    clash.refresh_from_db()
+    assert clash.category == Category.META
+    assert Tag.objects.get(name="painter_1").category == Category.ARTIST
+    assert not release.active
+    keys = list(Profile.objects.filter(release=release).values_list("key", flat=True))
+    assert keys == ["overall", "weighted", "category-specific", "high-precision", "high-recall"]
+    assert [path.name for path in settings.RELEASES_DIR.iterdir()] == ["first"]
+
+
+@pytest.mark.django_db
+def test_the_same_release_again_is_found(data):
+    first = install(data / "first")
+    assert install(data / "first") == first
+    assert releasing.install(first.path) == first
+    assert Profile.objects.count() == 5
+    (first.path / "model.safetensors").unlink()
+    with pytest.raises(ReleaseError):
+        releasing.use(first)
+    install(data / "first")
+    assert (first.path / "model.safetensors").is_file()
+
+
+@pytest.mark.django_db
+def test_another_release_of_the_same_name_is_refused(data):
+    install(data / "first")
+    config = json.loads((data / "first" / "config.json").read_text())
+    (data / "first" / "config.json").write_text(json.dumps({**config, "title": "something else"}))
+    with pytest.raises(ReleaseError, match="under a new name"):
+        install(data / "first")
+
+
+@pytest.mark.django_db
+def test_bad_folders_are_refused_and_leave_nothing(data):
+    (data / "empty").mkdir()
+    for folder in (data / "nowhere", data / "empty"):
+        with pytest.raises(ReleaseError):
+            releasing.install(folder)
+    assert not Release.objects.exists()
+    assert not Tag.objects.exists()
+
+
+@pytest.mark.django_db
+def test_one_release_is_active_and_its_profiles_are_the_sites(data):
+    first = install(data / "first")
+    second = install(data / "second", seed=1)
+    assert list(Release.objects.filter(active=True)) == [second]
+    assert profiles.default_profile().release == second
+    releasing.use(first)
+    releasing.use(first)
+    assert list(Release.objects.filter(active=True)) == [first]
+    assert first.activated_at is not None
+
+
+@pytest.mark.django_db
+def test_tags_of_older_releases_stay_until_tagged_again(data):
+    old = make_release("old")
+    hat, cat = make_tag("hat"), make_tag("cat")
+    seen_by_both, seen_by_old = make_post(), make_post()
+    predict(seen_by_both, old, {hat: 1.0})
+    predict(seen_by_old, old, {hat: 1.0})
+    new = install(data / "new", activate=False)
+    predict(seen_by_both, new, {cat: 1.0})
+    indexing.rebuild([seen_by_both.pk, seen_by_old.pk])
+    releasing.use(new)
+    assert releasing.rebuild_after_change() == 1
+    assert TagIndex.objects.get(post=seen_by_both).tag_ids == [cat.id]
+    assert TagIndex.objects.get(post=seen_by_old).tag_ids == [hat.id]
+    assert Prediction.objects.count() == 3
+
+
+@pytest.mark.django_db
+def test_a_large_vocabulary_is_installed_in_seconds():
+    names = [f"tag_{number}" for number in range(70_000)]
+    began = time.perf_counter()
+    ids = releasing._tag_ids(names, ["general"] * len(names))
+    assert time.perf_counter() - began < 20
+    assert len(set(ids)) == 70_000
+    assert releasing._tag_ids(names, ["general"] * len(names)) == ids

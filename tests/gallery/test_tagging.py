@@ -1,0 +1,232 @@
+import os
+import re
+import subprocess
+import sys
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from django.conf import settings as site
+from django.core.files.storage import default_storage
+from django.db import connection
+from django.utils import timezone
+
+from gallery import releasing, tagging, tasks, uploading
+from gallery.models import Post, PostStatus, Prediction, Tag, TaggingRun, TaggingState, TagIndex
+from tagger.inference import Predictor
+from tests.gallery.making import make_post, make_release
+from tests.gallery.working import install, upload, worker
+
+
+@pytest.fixture(autouse=True)
+def data(settings, tmp_path):
+    settings.MEDIA_ROOT = tmp_path / "media"
+    settings.RELEASES_DIR = tmp_path / "releases"
+    settings.TAGGER_BATCH = 4
+    settings.TAGGER_THREADS = 1
+    return tmp_path
+
+
+def states() -> list[str]:
+    return list(Post.objects.order_by("pk").values_list("tagging_state", flat=True))
+
+
+@pytest.mark.django_db
+def test_posts_wait_until_a_release_is_active(data):
+    post = upload(1)
+    assert tasks.tag_waiting() == 0
+    assert states() == ["waiting"]
+    install(data / "first")
+    assert tagging.tag_waiting() == 1
+    post.refresh_from_db()
+    assert (post.tagging_state, post.tagging_attempts, post.tagging_started_at) == ("tagged", 0, None)
+
+
+@pytest.mark.django_db
+def test_predictions_are_packed_and_indexed(data):
+    release = install(data / "first")
+    posts = [upload(number) for number in range(6)]
+    assert tagging.tag_waiting() == 6
+    predictor = Predictor(release.path, device="cpu")
+    for post in posts:
+        row = Prediction.objects.get(post=post, release=release)
+        assert row.tag_ids == sorted(row.tag_ids)
+        indices, confidences = predictor.predict_prepared([tagging._pixels(predictor, post)])[0]
+        expected = dict(zip((release.tag_ids[index] for index in indices), confidences, strict=True))
+        assert set(row.tag_ids) == set(expected)
+        found = np.frombuffer(bytes(row.confidences), np.uint8)
+        assert np.allclose(found, [np.floor(expected[tag_id] * 254) for tag_id in row.tag_ids], atol=1)
+        index = TagIndex.objects.get(post=post)
+        assert set(index.tag_ids) <= set(row.tag_ids)
+        assert Tag.objects.filter(pk__in=index.tag_ids, name__startswith="rating_").count() <= 1
+
+
+@pytest.mark.django_db
+def test_newest_uploads_go_before_reruns(data, settings):
+    rerun, first, second = (upload(number) for number in range(3))
+    Post.objects.filter(pk=rerun.pk).update(priority=Post.RERUN_PRIORITY)
+    install(data / "first")
+    settings.TAGGER_BATCH = 1
+    tagged = []
+    for _ in range(3):
+        assert tagging.tag_waiting(seconds=0) == 1
+        tagged.append(Post.objects.filter(tagging_state="tagged").exclude(pk__in=tagged).get().pk)
+    assert tagged == [second.pk, first.pk, rerun.pk]
+
+
+@pytest.mark.django_db
+def test_another_active_release_replaces_the_loaded_model(data):
+    first, second = install(data / "first"), install(data / "second", seed=1, activate=False)
+    post = upload(1)
+    tagging.tag_waiting()
+    releasing.use(second)
+    Post.objects.update(tagging_state=TaggingState.WAITING)
+    tagging.tag_waiting()
+    by_release = {row.release_id: bytes(row.confidences) for row in post.predictions.all()}
+    assert set(by_release) == {first.pk, second.pk}
+    assert bytes(TagIndex.objects.get(post=post).confidences)[1:] in _without_other_ratings(post, second)
+
+
+def _without_other_ratings(post: Post, release) -> list[bytes]:
+    row = post.predictions.get(release=release)
+    ratings = set(Tag.objects.filter(name__startswith="rating_").values_list("pk", flat=True))
+    pairs = list(zip(row.tag_ids, bytes(row.confidences), strict=True))
+    return [
+        bytes(byte for tag_id, byte in pairs if tag_id not in ratings or tag_id == kept) for kept in {*ratings, None}
+    ]
+
+
+@pytest.mark.django_db
+def test_a_picture_that_cannot_be_tagged_fails_alone(data):
+    install(data / "first")
+    posts = [upload(number) for number in range(5)]
+    broken, missing = posts[1], posts[3]
+    default_storage.delete(missing.file_path)
+    default_storage.delete(broken.file_path)
+    path = data / "media" / broken.file_path
+    path.write_bytes(b"no picture any more")
+    assert tagging.tag_waiting() == 3
+    assert states() == ["tagged", "failed", "tagged", "failed", "tagged"]
+    broken.refresh_from_db()
+    missing.refresh_from_db()
+    assert "not a picture" in broken.tagging_error
+    assert "missing" in missing.tagging_error
+    assert broken.tagging_attempts == site.TAGGING_ATTEMPTS
+
+
+@pytest.mark.django_db
+def test_deleted_posts_are_not_tagged(data):
+    install(data / "first")
+    post = upload(1)
+    uploading.delete(post)
+    assert tagging.tag_waiting() == 0
+    uploading.restore(post)
+    assert tagging.tag_waiting() == 1
+
+
+@pytest.mark.django_db
+def test_the_sweep_returns_what_hung_and_ends_what_kills_workers(settings):
+    old = timezone.now() - timedelta(seconds=settings.TAGGING_STALE_SECONDS + 1)
+    hung = {"tagging_state": TaggingState.TAGGING, "tagging_started_at": old}
+    once = make_post(**hung, tagging_attempts=1)
+    often = make_post(**hung, tagging_attempts=settings.TAGGING_ATTEMPTS)
+    busy = make_post(**{**hung, "tagging_started_at": timezone.now()}, tagging_attempts=1)
+    assert tasks.sweep() == 2
+    assert states() == ["waiting", "failed", "tagging"]
+    often.refresh_from_db()
+    assert "stopped" in often.tagging_error
+    assert {once.pk, busy.pk} == set(Post.objects.exclude(tagging_state="failed").values_list("pk", flat=True))
+
+
+@pytest.mark.django_db
+def test_posts_that_hung_are_tried_alone_after_all_others():
+    fresh = [make_post(tagging_state=TaggingState.WAITING) for _ in range(2)]
+    suspects = [make_post(tagging_state=TaggingState.WAITING, tagging_attempts=1) for _ in range(2)]
+
+    class Decoders:
+        def submit(self, *args) -> None:
+            return None
+
+    class Tagger:
+        predictor = None
+
+    claimed = []
+    while batch := tagging._next_batch(Tagger(), Decoders()):
+        claimed.append([post.pk for post in batch.posts])
+    assert claimed == [[fresh[1].pk, fresh[0].pk], [suspects[1].pk], [suspects[0].pk]]
+
+
+@pytest.mark.django_db
+def test_a_claim_that_the_sweep_gave_away_stores_nothing(data):
+    install(data / "first")
+    post, claimed_at = upload(1), timezone.now()
+    tagger = tagging._active_tagger()
+    Post.objects.update(tagging_state=TaggingState.TAGGING, tagging_started_at=claimed_at + timedelta(seconds=1))
+    nothing = (np.array([], np.int32), np.array([], np.float32))
+    assert tagging._store(tagger, [post], [nothing], claimed_at) == 0
+    assert not Prediction.objects.exists()
+    assert states() == ["tagging"]
+
+
+@pytest.mark.django_db
+def test_runs_end_when_their_posts_are_done():
+    run = TaggingRun.objects.create(release=make_release(), scope="all", total=3)
+    make_post(tagging_run=run, tagging_state=TaggingState.FAILED)
+    make_post(tagging_run=run, tagging_state=TaggingState.WAITING, status=PostStatus.DELETED)
+    last = make_post(tagging_run=run, tagging_state=TaggingState.WAITING)
+    tagging.sweep()
+    run.refresh_from_db()
+    assert run.state == TaggingRun.State.RUNNING
+    Post.objects.filter(pk=last.pk).update(tagging_state=TaggingState.TAGGED)
+    tagging.sweep()
+    run.refresh_from_db()
+    assert (run.state, run.failed) == (TaggingRun.State.DONE, 1)
+    assert run.finished_at is not None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_workers_never_tag_one_post_twice(data):
+    install(data / "first")
+    for number in range(30):
+        upload(number)
+    workers = [worker("tag_waiting") for _ in range(2)]
+    said = [process.communicate(timeout=120)[0] for process in workers]
+    assert [process.returncode for process in workers] == [0, 0], said
+    tagged = [int(re.search(r"(\d+) posts are tagged", text)[1]) for text in said]
+    assert sum(tagged) == 30
+    assert Prediction.objects.count() == 30
+    assert set(states()) == {"tagged"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_killed_worker_loses_nothing(data, settings):
+    install(data / "first")
+    stuck = upload(0)
+    pipe = data / "media" / stuck.file_path
+    picture = pipe.read_bytes()
+    pipe.unlink()
+    os.mkfifo(pipe)  # who opens it to read waits until someone writes
+    process = worker("tag_waiting")
+    with pipe.open("wb"):  # returns when the worker is in the middle of this picture
+        assert states() == ["tagging"]
+        process.kill()
+        process.wait()
+    process.stdout.close()
+    pipe.unlink()
+    pipe.write_bytes(picture)
+    assert tagging.sweep() == 0
+    settings.TAGGING_STALE_SECONDS = 0
+    assert tagging.sweep() == 1
+    assert tagging.tag_waiting() == 1
+    assert states() == ["tagged"]
+    connection.close()
+
+
+def test_the_web_process_never_loads_torch():
+    code = (
+        "import os, sys, django; os.environ['DJANGO_SETTINGS_MODULE'] = 'gallery.settings'; django.setup();"
+        "import gallery.urls, gallery.wsgi, gallery.tasks, gallery.releasing, gallery.exporting;"
+        "print(sorted({'torch', 'torchvision', 'datasets', 'tagger.inference'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=site.BASE_DIR, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
