@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.augment import Varied
 from training.config import Recipe
 from training.material import Material, Part
-from training.network import Normalise, TrainedTagger
+from training.network import Normalise, TrainedTagger, folded
 from training.run import RunFolder
 
 CHUNK = 128
@@ -70,18 +70,20 @@ class Feed:
         if not file.exists() or file.stat().st_size != 2 * np.prod(shape):
             temporary = Path(f"{file}.{os.getpid()}")
             kept = np.memmap(temporary, dtype=np.float16, mode="w+", shape=shape)
+            quick = folded(self.network.frozen)
             for version in range(versions):
                 run.say(f"frozen stages over {self.part.name}: version {version + 1} of {versions}")
-                self.fill(kept[version], version)
+                self.fill(quick, kept[version], version)
             kept.flush()
             temporary.rename(file)
         self.kept = np.memmap(file, dtype=np.float16, mode="r", shape=shape)
 
-    def fill(self, kept: np.ndarray, version: int) -> None:
+    @torch.inference_mode()
+    def fill(self, frozen: nn.Module, kept: np.ndarray, version: int) -> None:
         for rows in chunks(len(self.part)):
             number = (self.recipe.train.seed, 2**31 + version, int(rows[0]))
             inputs = self.training(rows, *number) if version else self.plain(rows)
-            kept[rows] = self.network.early(inputs).permute(0, 2, 3, 1).to(torch.float16).cpu().numpy()
+            kept[rows] = frozen(inputs.to(self.normalise.device)).permute(0, 2, 3, 1).to(torch.float16).cpu().numpy()
 
 
 def chunks(count: int, size: int = CHUNK) -> Iterator[np.ndarray]:

@@ -1,11 +1,13 @@
 """A tagger as it is trained: some stages frozen, pictures normalised and varied on the way in."""
 
+import copy
 import re
 from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.checkpoint import checkpoint
 
 from tagger import release as releases
@@ -115,6 +117,18 @@ def grown_tagger(release: ReleaseFolder, vocabulary: Vocabulary, seed: int) -> C
             tensor.copy_(stored[key])
     tagger.load_state_dict(state)
     return tagger
+
+
+def folded(frozen: nn.Module) -> nn.Module:
+    """A copy for running only, its batch norms folded into the convolutions before them: a third less time."""
+    quick = copy.deepcopy(frozen).eval()
+    for module in quick.modules():
+        if isinstance(module, nn.Sequential) and len(module) > 1:
+            conv, norm = module[0], module[1]
+            # exact type: a convolution of its own kind, as Lite0's strided ones, may not use its bias
+            if type(conv) is nn.Conv2d and isinstance(norm, nn.BatchNorm2d):
+                module[0], module[1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
+    return quick.to(memory_format=torch.channels_last)
 
 
 class Normalise:
