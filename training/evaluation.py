@@ -160,7 +160,8 @@ def about_run(run: RunFolder, material: Material) -> dict[str, Any]:
     )
     about = {name: run.state[name] for name in kept if name in run.state}
     told = {name: material.about.get(name) for name in ("name", "source", "licence", "filters")}
-    return about | {"tags": len(material.vocabulary), "dataset": told}
+    release = Path(about["release"]).name if about.get("release") else None
+    return about | {"release": release, "tags": len(material.vocabulary), "dataset": told}
 
 
 def settle_thresholds(
