@@ -89,7 +89,8 @@ def verdict_part(metrics: Metrics) -> str:
         return ""
     return (
         f"## Corrections\n\nPeople judged {found['cells']} tags. What they had been shown agreed with "
-        f"{found['before']} of their verdicts; this release agrees with {found['after']}. Most of these pictures it has learned from."
+        f"{found['before']} of their verdicts; this release agrees with {found['after']}. "
+        "Most of these pictures it has learned from."
     )
 
 
