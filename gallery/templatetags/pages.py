@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from django import template
 from django.templatetags.static import static
 from django.utils.html import format_html
@@ -28,8 +30,8 @@ def category_name(value: int | None) -> str:
 
 @register.filter
 def spaced(name: str) -> str:
-    """A tag's name for reading: long_hair is "long hair"; short emoticons such as ^_^ stay."""
-    return name.replace("_", " ") if len(name) > 3 else name
+    """A tag's name for reading: long_hair is "long hair"; emoticons such as ^_^ and o_o stay."""
+    return name.replace("_", " ") if re.search(r"[^\W_]{2}", name) else name
 
 
 @register.filter
