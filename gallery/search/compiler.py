@@ -143,7 +143,7 @@ def run(statement: Sql, way: Way, by_id: bool, timeout: int) -> list[tuple[Any, 
     forbidden = () if way == Way.SCAN and not by_id else _FORBIDDEN[way]
     try:
         with _settings(timeout, forbidden), connection.cursor() as cursor:
-            cursor.execute(statement.text, statement.params)
+            statement.run(cursor)
             return cursor.fetchall()
     except OperationalError as error:
         if getattr(error.__cause__, "sqlstate", "") != "57014":  # query_canceled

@@ -148,14 +148,14 @@ def _user(name: str, context: Context) -> Predicate:
     return Condition(Sql(where, (like_pattern(name),)))
 
 
-def _md5s(text: str) -> list[str]:
-    found = [part.strip().lower() for part in text.split(",")]
+def _md5s(text: str) -> tuple[str, ...]:
+    found = tuple(part.strip().lower() for part in text.split(","))
     if any(len(part) != 32 or set(part) - set("0123456789abcdef") for part in found):
         raise BadValue("give the 32 hexadecimal digits of a file's md5")
     return found
 
 
-def _md5(found: list[str], context: Context) -> Predicate:
+def _md5(found: tuple[str, ...], context: Context) -> Predicate:
     return Condition(Sql("p.md5 = any(%s)", (found,)), selective=True)
 
 
@@ -170,7 +170,7 @@ def _verdicts(answer: bool) -> Field:
         if not (ids := context.names.ids(name)):
             return NOTHING
         where = "i.post_id in (select v.post_id from verdict v where v.tag_id = any(%s) and v.answer = %s)"
-        return Condition(Sql(where, (ids, answer)), selective=True)
+        return Condition(Sql(where, (tuple(ids), answer)), selective=True)
 
     return Field(_tag_name, condition, tags=lambda name: (name,), takes_tag=True)
 
@@ -276,7 +276,7 @@ def _shape(read: Callable[[str], Any], words: tuple[str, ...] = ()) -> Field:
 
 
 def _file_type(ext: str) -> Condition:
-    return Condition(Sql("p.ext = any(%s)", (["jpg", "jpeg"] if ext in ("jpg", "jpeg") else [ext],)))
+    return Condition(Sql("p.ext = any(%s)", (("jpg", "jpeg") if ext in ("jpg", "jpeg") else (ext,),)))
 
 
 def _file_types(text: str) -> tuple[str, ...]:

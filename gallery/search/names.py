@@ -32,19 +32,27 @@ class Names:
 
     @classmethod
     def load(cls, names: Iterable[str]) -> Names:
+        """Two queries, and one more for each link when an alias leads to a name that is an alias, too."""
         wanted = set(names)
         if not wanted:
             return cls()
         rows = Tag.objects.filter(name__in=wanted).values_list("name", "id", "category")
-        aliases = TagAlias.objects.filter(name__in=wanted).values_list("name", "tag_id", "tag__name", "tag__category")
-        return cls(
-            {name: Known(tag_id, name, category) for name, tag_id, category in rows},
-            {alias: Known(tag_id, name, category) for alias, tag_id, name, category in aliases},
-        )
+        found = cls({name: Known(tag_id, name, category) for name, tag_id, category in rows})
+        while wanted:
+            aliases = TagAlias.objects.filter(name__in=wanted)
+            rows = aliases.values_list("name", "tag_id", "tag__name", "tag__category")
+            found.aliases.update((alias, Known(*target)) for alias, *target in rows)
+            wanted = {known.name for known in found.aliases.values()} - wanted - set(found.aliases)
+        return found
 
     def find(self, name: str, *, aliased: bool = True) -> Known | None:
         """The tag called so, or the one it is an alias of; a missing one leaves a note."""
-        known = (self.aliases.get(name) if aliased else None) or self.tags.get(name)
+        known = self.tags.get(name)
+        seen: set[str] = set()
+        while aliased and name in self.aliases and name not in seen:
+            seen.add(name)
+            known = self.aliases[name]
+            name = known.name
         if known is None:
             self.note(_missing(name))
         return known
@@ -52,10 +60,14 @@ class Names:
     def ids(self, name: str) -> list[int]:
         """The tag's id and those of tags now aliased to it, whose old predictions mean it, too."""
         known = self.find(name)
-        if known is None:
-            return []
-        twins = Tag.objects.filter(name__in=TagAlias.objects.filter(tag_id=known.id).values("name"))
-        return [known.id, *twins.values_list("id", flat=True)]
+        ids = [known.id] if known else []
+        frontier = ids
+        while frontier:
+            names = TagAlias.objects.filter(tag_id__in=frontier).values("name")
+            twins = Tag.objects.filter(name__in=names).exclude(id__in=ids)
+            frontier = list(twins.values_list("id", flat=True))
+            ids = ids + frontier
+        return ids
 
     def matching(self, pattern: str) -> list[Known]:
         """Tags that a wildcard stands for, the most used first; what is cut leaves a note."""

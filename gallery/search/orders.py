@@ -128,7 +128,7 @@ def order_named(name: str | None, thresholds: Thresholds, listed: tuple[int, ...
         key = Sql("hashint8extended(i.post_id, %s)", (given,))
         return Order(f"random_{given}", (key,), ("bigint",), descending=False)
     if meaning == "custom":
-        key = Sql("coalesce(array_position(%s::bigint[], i.post_id), 2147483647)", (list(listed),))
+        key = Sql("coalesce(array_position(%s::bigint[], i.post_id), 2147483647)", (listed,))
         return Order("custom", (key,), ("int",), descending=False) if listed else Order("id_desc")
     if meaning == "missing":
         return Order("id_desc")

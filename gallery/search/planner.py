@@ -88,9 +88,9 @@ def cover_of(predicate: Predicate, sample: Sample | None) -> Sql | None:
     `pg_catalog` is named because intarray has operators of the same names, which this index can't serve.
     """
     if tags := _required(predicate):
-        return Sql("i.tag_ids OPERATOR(pg_catalog.@>) %s::int[]", (tags,))
+        return Sql("i.tag_ids OPERATOR(pg_catalog.@>) %s::int[]", (tuple(tags),))
     tags = _alternatives(predicate, sample)
-    return Sql("i.tag_ids OPERATOR(pg_catalog.&&) %s::int[]", (tags,)) if tags else None
+    return Sql("i.tag_ids OPERATOR(pg_catalog.&&) %s::int[]", (tuple(tags),)) if tags else None
 
 
 def _required(predicate: Predicate) -> list[int]:

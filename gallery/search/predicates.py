@@ -40,7 +40,7 @@ class Rated:
     ratings: frozenset[int | None]
 
     def sql(self) -> Sql:
-        values = sorted(_UNRATED if rating is None else rating for rating in self.ratings)
+        values = tuple(sorted(_UNRATED if rating is None else rating for rating in self.ratings))
         return Sql(f"coalesce(i.rating, {_UNRATED}) = any(%s)", (values,))
 
 

@@ -19,10 +19,13 @@ from django.utils import timezone
 
 
 class Sql(NamedTuple):
-    """A piece of a statement and the parameters for its `%s`, in order."""
+    """A piece of a statement and the parameters for its `%s`, in order; a tuple among them is an array."""
 
     text: str
     params: tuple[Any, ...] = ()
+
+    def run(self, cursor: Any) -> None:
+        cursor.execute(self.text, [list(value) if isinstance(value, tuple) else value for value in self.params])
 
 
 NEVER = Sql("false")

@@ -56,8 +56,8 @@ class MadePost:
 
 @dataclass
 class World:
-    posts: list[MadePost]
-    tags: dict[str, Tag] = field(default_factory=dict)
+    posts: list[MadePost] = field(repr=False)
+    tags: dict[str, Tag] = field(default_factory=dict, repr=False)
 
 
 def make_world(size: int, seed: int = 1) -> World:

@@ -1,0 +1,275 @@
+"""The slow and obvious search: one post at a time in Python, and made queries that it can answer."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from typing import Any
+
+from hypothesis import strategies as st
+
+from gallery.models import Category, Rating
+from gallery.profiles import Thresholds
+from gallery.search.nodes import tag_text
+from tests.gallery.search.world import ALIASES, EPOCH, TAGS, UNUSED, MadePost, World
+
+_EPSILON = 1e-9
+
+
+@dataclass
+class Asked:
+    """A query's text and what it means of one post."""
+
+    text: str
+    matches: Callable[[MadePost, Thresholds, World], bool]
+    group: bool = False  # whether it must stand in parentheses inside another
+
+
+def is_on(post: MadePost, name: str, thresholds: Thresholds, world: World) -> bool:
+    if name.startswith("rating_"):
+        return post.rating is not None and Rating(post.rating).tag_name == name
+    return post.tags.get(name, 0) >= thresholds.byte(world.tags[name].id, TAGS[name])
+
+
+def expected(asked: Asked, thresholds: Thresholds, world: World) -> list[int]:
+    """What the search finds, newest first."""
+    return [post.id for post in reversed(world.posts) if asked.matches(post, thresholds, world)]
+
+
+def _tag(name: str) -> Asked:
+    target = {**ALIASES, UNUSED: "blue_eyes"}.get(name, name)
+    return Asked(tag_text(name), lambda p, t, w: target in TAGS and is_on(p, target, t, w))
+
+
+def _wildcard(pattern: str) -> Asked:
+    # A tag that is an alias now is in no index.
+    names = [name for name in TAGS if fnmatch.fnmatchcase(name, pattern)]
+    return Asked(pattern, lambda p, t, w: any(is_on(p, name, t, w) for name in names))
+
+
+def _rating(words: list[str]) -> Asked:
+    meant = {"none": None} | {rating.label[0]: int(rating) for rating in Rating}
+    values = {meant[word[0] if word != "none" else word] for word in words}
+    return Asked(f"rating:{','.join(words)}", lambda p, t, w: p.rating in values)
+
+
+def _compared(value: float, low: float | None, high: float | None, low_in: bool, high_in: bool) -> bool:
+    above = low is None or value > low or (low_in and abs(value - low) < _EPSILON)
+    below = high is None or value < high or (high_in and abs(value - high) < _EPSILON)
+    return above and below
+
+
+@st.composite
+def ranges(draw: Any, numbers: st.SearchStrategy[int]) -> tuple[str, Callable[[float], bool]]:
+    """A range as text and as a test of a number."""
+    a, b = draw(numbers), draw(numbers)
+    low, high = min(a, b), max(a, b)
+    return draw(
+        st.sampled_from(
+            [
+                (f"{a}", lambda v: _compared(v, a, a, True, True)),
+                (f">{a}", lambda v: _compared(v, a, None, False, True)),
+                (f">={a}", lambda v: _compared(v, a, None, True, True)),
+                (f"{a}..", lambda v: _compared(v, a, None, True, True)),
+                (f"<{a}", lambda v: _compared(v, None, a, True, False)),
+                (f"<={a}", lambda v: _compared(v, None, a, True, True)),
+                (f"..{a}", lambda v: _compared(v, None, a, True, True)),
+                (f"{a}..{b}", lambda v: _compared(v, low, high, True, True)),
+                (f"{a}...{b}", lambda v: _compared(v, low, high, True, False)),
+                (f"{a},>{b}", lambda v: v == a or v > b),
+            ]
+        )
+    )
+
+
+def _tag_count(post: MadePost, thresholds: Thresholds, world: World, categories: set[Category]) -> int:
+    return sum(is_on(post, name, thresholds, world) for name, category in TAGS.items() if category in categories)
+
+
+_NUMBERS: dict[str, tuple[Callable[[MadePost, Thresholds, World], float], st.SearchStrategy[Any]]] = {
+    "id": (lambda p, t, w: p.id, st.integers(0, 300)),
+    "width": (lambda p, t, w: p.width, st.sampled_from([100, 640, 1280, 1281])),
+    "height": (lambda p, t, w: p.height, st.sampled_from([99, 480, 720])),
+    "filesize": (lambda p, t, w: p.file_size, st.sampled_from([500, 1000, 204800])),
+    "mpixels": (lambda p, t, w: p.width * p.height / 1e6, st.sampled_from(["0.01", "0.9216", "1.3824"]).map(float)),
+    "ratio": (lambda p, t, w: round(p.width / p.height + _EPSILON, 2), st.sampled_from([1.78, 1.33, 1, 12.8])),
+    "tagcount": (lambda p, t, w: _tag_count(p, t, w, set(Category) - {Category.RATING}), st.integers(0, 9)),
+    "gentags": (lambda p, t, w: _tag_count(p, t, w, {Category.GENERAL}), st.integers(0, 5)),
+    "arttags": (lambda p, t, w: _tag_count(p, t, w, {Category.ARTIST}), st.integers(0, 2)),
+}
+
+
+@st.composite
+def _numbers(draw: Any) -> Asked:
+    name = draw(st.sampled_from(sorted(_NUMBERS)))
+    value, numbers = _NUMBERS[name]
+    text, within = draw(ranges(numbers))
+    return Asked(f"{name}:{text}", lambda p, t, w: within(value(p, t, w)))
+
+
+@st.composite
+def _confidences(draw: Any) -> Asked:
+    name = draw(st.sampled_from([*TAGS, *ALIASES, UNUSED]))
+    target = {**ALIASES, UNUSED: "blue_eyes"}.get(name, name)
+    sources = [target, UNUSED] if target == "blue_eyes" else [target]
+    percent = draw(st.integers(1, 99))
+    limit = Fraction(percent * 254, 100)
+    ending, within = draw(
+        st.sampled_from(
+            [
+                ("", lambda b: b >= 127),
+                (f",>{percent}%", lambda b: b > limit),
+                (f",>={percent}", lambda b: b >= limit),
+                (f",<{percent}%", lambda b: b < limit),
+                (f",{percent}..{percent}", lambda b: b == limit),
+                (f",{percent}%", lambda b: limit <= b < limit + Fraction(254, 100)),
+                (",0", lambda b: b == 0),
+            ]
+        )
+    )
+    text = f'ai:"{name}{ending}"' if ")" in name else f"ai:{name}{ending}"
+    return Asked(text, lambda p, t, w: within(max(p.predicted.get(source, 0) for source in sources)))
+
+
+@st.composite
+def _verdicts(draw: Any) -> Asked:
+    field, answer = draw(st.sampled_from([("human", True), ("rejected", False)]))
+    name = draw(st.sampled_from([*TAGS, *ALIASES]))
+    target = ALIASES.get(name, name)
+    return Asked(f'{field}:"{name}"', lambda p, t, w: p.verdicts.get(target) is answer)
+
+
+@st.composite
+def _dates(draw: Any) -> Asked:
+    day = EPOCH + timedelta(days=draw(st.integers(0, 200)))
+    end = day + timedelta(days=1)
+    text = f"{day:%Y-%m-%d}"
+    ago = draw(st.integers(1, 30))
+    return draw(
+        st.sampled_from(
+            [
+                Asked(f"date:{text}", lambda p, t, w: day <= p.created_at < end),
+                Asked(f"date:>{text}", lambda p, t, w: p.created_at >= end),
+                Asked(f"date:<={text}", lambda p, t, w: p.created_at < end),
+                Asked(f"date:..{text}", lambda p, t, w: p.created_at < end),
+                Asked("date:2024-02", lambda p, t, w: (p.created_at.year, p.created_at.month) == (2024, 2)),
+                Asked(f"age:<{ago}mo", lambda p, t, w: datetime.now(UTC) - p.created_at < timedelta(days=30 * ago)),
+            ]
+        )
+    )
+
+
+_FIXED = [
+    Asked("verdict:yes", lambda p, t, w: True in p.verdicts.values()),
+    Asked("verdict:no", lambda p, t, w: False in p.verdicts.values()),
+    Asked("verdict:none", lambda p, t, w: not p.verdicts),
+    Asked("is:animated", lambda p, t, w: p.animated),
+    Asked("is:sfw", lambda p, t, w: p.rating in (0, 1)),
+    Asked("is:png", lambda p, t, w: p.ext == "png"),
+    Asked("filetype:jpg,gif", lambda p, t, w: p.ext in ("jpg", "gif")),
+    Asked("has:source", lambda p, t, w: p.source != ""),
+    Asked("source:none", lambda p, t, w: p.source == ""),
+    Asked("source:https://A.example/100%", lambda p, t, w: p.source.startswith("https://a.example/100%")),
+    Asked("source:*example*_x", lambda p, t, w: p.source.endswith("_x")),
+    Asked('source:"book"', lambda p, t, w: p.source == "Book"),
+    Asked("user:ANNA", lambda p, t, w: p.uploader == "anna"),
+    Asked("uploader:bert_x", lambda p, t, w: p.uploader == "Bert_x"),
+    Asked("user:none", lambda p, t, w: not p.uploader),
+    Asked("filesize:200kb", lambda p, t, w: p.file_size == 204800),
+    Asked("filesize:>1mb", lambda p, t, w: p.file_size > 1024 * 1024),
+    Asked("ratio:16:9", lambda p, t, w: abs(p.width / p.height - 16 / 9) < 0.005),
+    Asked("status:deleted", lambda p, t, w: False),
+    Asked("status:any", lambda p, t, w: True),
+    Asked("release:starter", lambda p, t, w: bool(p.predicted)),
+    Asked("release:none", lambda p, t, w: not p.predicted),
+    Asked("fav:anna", lambda p, t, w: False),
+    Asked("parent:none", lambda p, t, w: True),
+    Asked("artist:wada", lambda p, t, w: is_on(p, "wada", t, w)),
+    Asked("artist:solo", lambda p, t, w: False),
+    Asked("unaliased:blue_hair", lambda p, t, w: is_on(p, "blue_hair", t, w)),
+    Asked("unaliased:azure_hair", lambda p, t, w: False),
+]
+
+terms = st.one_of(
+    st.sampled_from([*TAGS, *ALIASES, UNUSED, "no_such_tag"]).map(_tag),
+    st.sampled_from([*TAGS]).map(_tag),
+    st.sampled_from(["blue_*", "*hair", "*", "*_e*", "nothing*", "rating_*"]).map(_wildcard),
+    st.lists(st.sampled_from(["g", "s", "questionable", "e", "none"]), min_size=1, max_size=3).map(_rating),
+    _numbers(),
+    _confidences(),
+    _verdicts(),
+    _dates(),
+    st.sampled_from(_FIXED),
+)
+
+
+def _inside(asked: Asked) -> str:
+    return f"({asked.text})" if asked.group else asked.text
+
+
+def _and(parts: list[Asked], word: str) -> Asked:
+    text = word.join(_inside(part) for part in parts)
+    return Asked(text, lambda p, t, w: all(part.matches(p, t, w) for part in parts), True)
+
+
+def _or(parts: list[Asked], tilde: bool) -> Asked:
+    text = " ".join("~" + _inside(part) for part in parts) if tilde else " or ".join(map(_inside, parts))
+    return Asked(text, lambda p, t, w: any(part.matches(p, t, w) for part in parts), True)
+
+
+def _not(part: Asked) -> Asked:
+    return Asked("-" + _inside(part), lambda p, t, w: not part.matches(p, t, w))
+
+
+def _grown(parts: st.SearchStrategy[Asked]) -> st.SearchStrategy[Asked]:
+    several = st.lists(parts, min_size=2, max_size=4)
+    return st.one_of(
+        st.builds(_and, several, st.sampled_from([" ", "  and ", " AND "])),
+        st.builds(_or, several, st.booleans()),
+        parts.map(_not),
+    )
+
+
+queries = st.recursive(terms, _grown, max_leaves=6)
+
+profiles = st.builds(
+    Thresholds,
+    overall=st.sampled_from([1, 60, 127, 128, 200, 254]),
+    by_category=st.dictionaries(st.sampled_from([int(c) for c in Category]), st.integers(1, 254), max_size=3),
+)
+
+
+def with_overrides(thresholds: Thresholds, by_name: dict[str, int], world: World) -> Thresholds:
+    by_tag = {world.tags[name].id: byte for name, byte in by_name.items()}
+    return Thresholds(thresholds.overall, thresholds.by_category, by_tag)
+
+
+overrides = st.dictionaries(st.sampled_from(sorted(TAGS)), st.integers(1, 254), max_size=3)
+
+# order: what to sort by; the id breaks ties in the same direction
+ORDER_KEYS: dict[str, tuple[Callable[[MadePost, Thresholds, World], Any], bool]] = {
+    "id": (lambda p, t, w: 0, False),
+    "id_desc": (lambda p, t, w: 0, True),
+    "created": (lambda p, t, w: p.created_at, True),
+    "created_at_asc": (lambda p, t, w: p.created_at, False),
+    "width": (lambda p, t, w: p.width, True),
+    "height_asc": (lambda p, t, w: p.height, False),
+    "filesize": (lambda p, t, w: p.file_size, True),
+    "mpixels_asc": (lambda p, t, w: p.width * p.height, False),
+    "ratio": (lambda p, t, w: p.width / p.height, True),
+    "portrait": (lambda p, t, w: p.width / p.height, False),
+    "md5": (lambda p, t, w: p.md5, True),
+    "tagcount": (lambda p, t, w: _tag_count(p, t, w, set(Category) - {Category.RATING}), True),
+    "gentags_asc": (lambda p, t, w: _tag_count(p, t, w, {Category.GENERAL}), False),
+    "score": (lambda p, t, w: 0, True),
+}
+
+
+def expected_in_order(asked: Asked, order: str, thresholds: Thresholds, world: World) -> list[int]:
+    key, descending = ORDER_KEYS[order]
+    found = [post for post in world.posts if asked.matches(post, thresholds, world)]
+    found.sort(key=lambda post: (key(post, thresholds, world), post.id), reverse=descending)
+    return [post.id for post in found]

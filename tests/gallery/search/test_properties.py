@@ -1,0 +1,108 @@
+"""Search against the slow reference: random posts, profiles and query trees on the real database."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from gallery import search
+from gallery.profiles import Thresholds
+from gallery.search.planner import Way
+from tests.gallery.search import reference
+from tests.gallery.search.reference import Asked
+from tests.gallery.search.world import World, make_world
+
+# One world serves all examples: they only read it.
+many = settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@pytest.fixture
+def world(db) -> World:
+    return make_world(70)
+
+
+@many
+@given(
+    asked=reference.queries,
+    some=st.lists(reference.profiles, min_size=3, max_size=3),
+    own=reference.overrides,
+)
+def test_search_finds_what_the_reference_finds(world: World, asked: Asked, some: list[Thresholds], own: dict[str, int]):
+    for thresholds in (some[0], some[1], reference.with_overrides(some[2], own, world)):
+        wanted = reference.expected(asked, thresholds, world)
+        for way in (Way.SCAN, Way.GIN):
+            assert search.find(asked.text, thresholds, limit=100, forced=way).post_ids == wanted, asked.text
+        assert search.count(asked.text, thresholds) == (len(wanted), True), asked.text
+
+
+@settings(many, max_examples=40)
+@given(
+    asked=reference.queries,
+    order=st.sampled_from(sorted(reference.ORDER_KEYS)),
+    thresholds=reference.profiles,
+    size=st.integers(5, 40),
+    way=st.sampled_from(list(Way)),
+)
+def test_pages_follow_each_other_in_every_order(world, asked, order, thresholds, size, way):
+    text = f"({asked.text}) order:{order}"
+    wanted = reference.expected_in_order(asked, order, thresholds, world)
+    page = search.find(text, thresholds, limit=size, forced=way)
+    found, pages = list(page.post_ids), [page.post_ids]
+    while page.next:
+        page = search.find(text, thresholds, limit=size, after=page.next, forced=way)
+        found += page.post_ids
+        pages.append(page.post_ids)
+    assert found == wanted, text
+    for earlier in reversed(pages[:-1]):
+        page = search.find(text, thresholds, limit=size, before=page.previous, forced=way)
+        assert page.post_ids == earlier
+    assert page.previous is None
+    assert list(search.matching_ids(text, thresholds)) == wanted
+
+
+@settings(many, max_examples=40)
+@given(asked=reference.queries, order=st.sampled_from(sorted(reference.ORDER_KEYS)), thresholds=reference.profiles)
+def test_neighbours_agree_with_the_page(world, asked, order, thresholds):
+    text = f"order:{order} ({asked.text})"
+    found = search.find(text, thresholds, limit=100).post_ids
+    for place in {0, len(found) // 2, len(found) - 1} if found else ():
+        before = found[place - 1] if place else None
+        after = found[place + 1] if place + 1 < len(found) else None
+        assert search.neighbours(text, thresholds, found[place]) == (before, after), text
+
+
+@settings(max_examples=200, deadline=None)
+@given(asked=reference.queries)
+@example(Asked("(a or :)) tag:or", lambda *_: True))
+def test_a_printed_tree_parses_to_the_same_tree(asked: Asked):
+    tree = search.parse(asked.text)
+    assert search.parse(search.to_text(tree)) == tree
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.sampled_from("ab_:*()-~ \"'\\,.<>=19%\tor"), max_size=30) | st.text(max_size=20))
+def test_any_text_parses_prints_or_says_why_not(text: str):
+    try:
+        tree = search.parse(text)
+    except search.SearchError as error:
+        assert error.message.endswith((".", "?"))
+        assert 0 <= error.position <= len(text)
+        assert 0 <= error.length <= len(text) - error.position
+    else:
+        assert search.parse(search.to_text(tree)) == tree
+
+
+@settings(many, max_examples=40)
+@given(st.text(st.sampled_from("ab_:*()-~ \"'\\,.<>=19%or\u00e9"), max_size=20) | st.text(max_size=20))
+def test_any_text_is_searched_or_refused_in_words(db, text: str):
+    try:
+        search.find(text, Thresholds(127))
+        search.count(text, Thresholds(127))
+        search.suggest(text, Thresholds(127))
+    except search.SearchError as error:
+        assert error.message
