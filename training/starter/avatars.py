@@ -6,6 +6,7 @@ The art is by people; which parts meet in one picture is chosen by the seed. The
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 
 from dicebear import Avatar, Style
@@ -51,6 +52,7 @@ class AvatarStyle:
     source: str
 
     @classmethod
+    @cache
     def read(cls, name: str) -> "AvatarStyle":
         text = resources.files("dicebear_styles").joinpath(f"{name}.json").read_text("utf-8")
         meta = json.loads(text)["meta"]
