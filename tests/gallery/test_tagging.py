@@ -12,6 +12,7 @@ from django.db import connection
 from django.utils import timezone
 
 from gallery import releasing, tagging, tasks, uploading
+from gallery.celery import app
 from gallery.models import Post, PostStatus, Prediction, Tag, TaggingRun, TaggingState, TagIndex
 from tagger.inference import Predictor
 from tests.gallery.making import make_post, make_release
@@ -220,6 +221,25 @@ def test_a_killed_worker_loses_nothing(data, settings):
     assert tagging.tag_waiting() == 1
     assert states() == ["tagged"]
     connection.close()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_uploads_and_sweeps_wake_a_worker(data):
+    with app.connection_for_read() as connection:
+        messages = connection.SimpleQueue("tagging")
+        messages.clear()
+        upload(1)
+        assert messages.get(timeout=5).headers["task"] == "gallery.tasks.tag_waiting"
+        install(data / "first")
+        messages.clear()
+        tagging.sweep()
+        assert messages.get(timeout=5).headers["task"] == "gallery.tasks.tag_waiting"
+        assert tagging.tag_waiting() == 1
+        messages.clear()
+        tagging.sweep()
+        with pytest.raises(messages.Empty):
+            messages.get(block=False)
+        messages.close()
 
 
 def test_the_web_process_never_loads_torch():
