@@ -11,13 +11,13 @@ from django.core.paginator import Paginator
 from django.db.models import Count, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from gallery import retagging
-from gallery.http import staff_only
+from gallery import retagging, seeding
+from gallery.http import next_path, staff_only
 from gallery.models import Post, Prediction, Release, TaggingRun, TaggingState
-from gallery.views.seed import seed_state
 
 _PAGE = 50
 
@@ -29,11 +29,11 @@ def dashboard(request: HttpRequest) -> HttpResponse:
     disk = shutil.disk_usage(settings.DATA_DIR)
     context = {
         **_queue(),
-        "seed": seed_state(),
+        "seed": seeding.state(),
         "release": Release.objects.filter(active=True).first(),
         "posts": Post.objects.active().count(),
         "disk": disk,
-        "disk_part": disk.used / disk.total,
+        "disk_part": 1 - disk.free / disk.total,
         "originals": Post.objects.aggregate(size=Sum("file_size"))["size"] or 0,
     }
     return render(request, "staff/dashboard.html", context)
@@ -96,4 +96,4 @@ def retry(request: HttpRequest) -> HttpResponse:
         messages.success(request, f"{number} post{'s' if number > 1 else ''} will be tried again.")
     else:
         messages.info(request, "Nothing to try again: it is waiting, tagged or deleted by now.")
-    return redirect("failed")
+    return redirect(next_path(request, reverse("failed")))

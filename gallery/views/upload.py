@@ -65,7 +65,7 @@ def upload(request: HttpRequest) -> HttpResponse:
 
 @csrf_protect
 def _upload(request: HttpRequest) -> HttpResponse:
-    form = PictureForm(request.POST or None)
+    form = PictureForm(request.POST if request.method == "POST" else None)
     if request.method == "GET":
         return _answer(request, [], form)
     if not form.is_valid():
