@@ -28,13 +28,18 @@ class Command(BaseCommand):
         self._install_starter()
         if demo:
             self.stdout.write("Putting the seed gallery in ...")
-            self.stdout.write(f"The seed gallery is there: {seeding.install_seed()} pictures are new.")
+            new = seeding.install_seed(progress=self._say_progress)
+            self.stdout.write(f"The seed gallery is there: {new} pictures are new.")
         if token := inviting.first_admin_token():
             link = f"{address.rstrip('/')}{reverse('join', args=[token])}"
             if link_file:
                 link_file.write_text(link, encoding="utf-8")
             else:
                 self.stdout.write(f"To become the first admin, open  {link}")
+
+    def _say_progress(self, number: int, total: int) -> None:
+        if number % 50 == 0 and number < total:
+            self.stdout.write(f"  {number} of {total}")
 
     def _install_starter(self) -> None:
         if Release.objects.filter(active=True).exists():

@@ -76,3 +76,14 @@ def test_a_lost_file_is_not_found(post):
 
 def test_pictures_are_only_read(post):
     assert signed_in(is_staff=True).post(post.file_url).status_code == 405
+
+
+def test_a_proxy_is_told_which_file_to_send_and_only_after_the_same_rules(post, settings):
+    settings.MEDIA_BY_PROXY = True
+    path = post.file_url.removeprefix("/media/")
+    response = Client().get(f"/media/{path}")
+    assert response["X-Accel-Redirect"] == f"/proxied-media/{path}"
+    assert response["Content-Type"].startswith("image/")
+    assert response.content == b""
+    settings.SITE_MODE = "members"
+    assert "X-Accel-Redirect" not in Client().get(f"/media/{path}")
