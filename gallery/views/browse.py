@@ -13,6 +13,7 @@ from gallery.models import CATEGORY_ORDER, Category, Post, Tag
 from gallery.search import nodes
 
 _SUGGESTIONS = 10
+_MOST = 8  # rows of each category but general, so that a page of many artists shows more than artists
 
 
 @require_safe
@@ -66,9 +67,9 @@ def _sidebar(text: str, post_ids: list[int], thresholds: profiles.Thresholds) ->
     tree = search.parse(text)
     found = search.page_tags(post_ids, thresholds)
     return [
-        (category, [_row(tree, tag, count) for tag, count in found[category]])
+        (category, [_row(tree, tag, count) for tag, count in rows[: None if category == Category.GENERAL else _MOST]])
         for category in CATEGORY_ORDER
-        if found.get(category)
+        if (rows := found.get(category))
     ]
 
 
