@@ -123,7 +123,6 @@ def _make_rows(source: ReleaseFolder, target: Path) -> Release:
         card=source.card,
         tag_ids=_tag_ids(source.vocabulary.names, source.vocabulary.categories),
     )
-    stage = "initial" if source.architecture.stages == "initial" else "refined"
     Profile.objects.bulk_create(
         Profile(
             release=release,
@@ -134,7 +133,7 @@ def _make_rows(source: ReleaseFolder, target: Path) -> Release:
             overall=shipped.overall,
             by_category=shipped.by_category,
         )
-        for position, shipped in enumerate(site_profiles(source.thresholds, stage))
+        for position, shipped in enumerate(site_profiles(source.thresholds, source.stage))
     )
     return release
 

@@ -16,7 +16,9 @@ FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
 }
-GEOMETRIES = ("letterbox", "stretch")
+GEOMETRIES = ("letterbox", "square", "stretch")
+# A picture so narrow that its square would be larger than this is letterboxed: the same up to the filter's edge.
+LARGEST_SQUARE = 100_000_000
 ALPHA_RULES = ("drop", "composite")
 
 
@@ -28,8 +30,9 @@ class PreprocessError(ValueError):
 class Preprocess:
     """Call it with an upright picture of any mode: float32 [3, size, size], RGB.
 
-    geometry letterbox keeps the aspect and pads; stretch does not. alpha drop takes the colours under transparent
-    parts, as the published code does; composite lays the picture on `pad_color`. mean and std are of the 0 to 1 scale.
+    geometry letterbox keeps the aspect, resizes and pads; square pads first and resizes the square; stretch does not
+    keep it. alpha drop takes the colours under transparent parts, as the published code does; composite lays the
+    picture on `pad_color`. mean and std are of the 0 to 1 scale.
     """
 
     size: int
@@ -86,12 +89,18 @@ class Preprocess:
 
     def place(self, image: Image.Image) -> Image.Image:
         """RGB of any size to RGB of size x size."""
+        if self.geometry == "square" and max(image.size) ** 2 <= LARGEST_SQUARE:
+            return self.centred(image, max(image.size)).resize((self.size, self.size), FILTERS[self.filter])
         width, height = self.inner_size(*image.size)
         resized = image.resize((width, height), FILTERS[self.filter])
-        if (width, height) == (self.size, self.size):
-            return resized
-        canvas = Image.new("RGB", (self.size, self.size), self.pad_color)
-        canvas.paste(resized, ((self.size - width) // 2, (self.size - height) // 2))
+        return self.centred(resized, self.size)
+
+    def centred(self, image: Image.Image, side: int) -> Image.Image:
+        """RGB in the middle of a square of the pad colour; an odd slack goes to the right and bottom."""
+        if image.size == (side, side):
+            return image
+        canvas = Image.new("RGB", (side, side), self.pad_color)
+        canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
         return canvas
 
     def inner_size(self, width: int, height: int) -> tuple[int, int]:

@@ -7,6 +7,8 @@
                         "weights": {"file": "model.safetensors", "dtype": "float16"},
                         "score_floor": 0.10, "max_predictions": 256, "exclusive_categories": ["rating"]}
     model.safetensors  published key names
+                       A release of kind "onnx" has, instead of architecture and preprocess, "descriptor": {...}, as
+                       tagger/descriptor.py has it, and a .onnx file for weights
     vocabulary.json    as tagger/vocabulary.py has it
     thresholds.json    as tagger/thresholds.py has it
     metrics.json       what was measured, for people and pages
@@ -30,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from tagger import thresholds as threshold_layout
 from tagger.architecture import Architecture
+from tagger.descriptor import Descriptor
 from tagger.preprocess import Preprocess
 from tagger.vocabulary import CATEGORIES, Vocabulary
 
@@ -38,7 +41,12 @@ if TYPE_CHECKING:
 
 FORMAT = "manabooru-release"
 VERSION = 1
-KINDS = ("camie",)
+# The parts that config.json must have, by the kind of tagger, and how its weights file ends.
+KINDS = {
+    "camie": ("architecture", "preprocess", "weights"),
+    "onnx": ("descriptor", "weights"),
+}
+ENDINGS = {"camie": ".safetensors", "onnx": ".onnx"}
 DTYPES = ("float16", "bfloat16", "float32")
 DEFAULTS = {
     "licence": "",
@@ -60,12 +68,27 @@ class ReleaseFolder:
     config: dict[str, Any]
     name: str
     title: str
-    architecture: Architecture
+    camie: Architecture | None
+    descriptor: Descriptor | None
     preprocess: Preprocess
     vocabulary: Vocabulary
     thresholds: dict[str, Any]
     metrics: dict[str, Any]
     card: str
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of our own model. Raises ReleaseError for another project's, which can be used but not trained."""
+        if self.camie is None:
+            raise ReleaseError(
+                f"The release {self.name} is another project's ONNX model; start from a release of this program's own."
+            )
+        return self.camie
+
+    @property
+    def stage(self) -> str:
+        """The best stage that it has: refined, unless it is a Camie tagger of its initial stage alone."""
+        return "initial" if self.camie is not None and self.camie.stages == "initial" else "refined"
 
     @property
     def weights_file(self) -> Path:
@@ -94,8 +117,7 @@ def read(folder: Path | str) -> ReleaseFolder:
     config = DEFAULTS | _json(folder / "config.json")
     _check_config(config, folder)
     try:
-        architecture = Architecture.from_config(config["architecture"])
-        preprocess = Preprocess.from_config(config["preprocess"])
+        architecture, descriptor, preprocess = _model(config)
         vocabulary = Vocabulary.from_config(_json(folder / "vocabulary.json"))
         thresholds = _json(folder / "thresholds.json")
         threshold_layout.check(thresholds)
@@ -103,14 +125,23 @@ def read(folder: Path | str) -> ReleaseFolder:
         raise
     except (ValueError, TypeError) as error:
         raise ReleaseError(f"The release in {folder} cannot be used: {error}") from error
-    if len(vocabulary) != architecture.tag_count:
+    if architecture is not None and len(vocabulary) != architecture.tag_count:
         raise ReleaseError(
             f"The release in {folder} names {len(vocabulary)} tags but its model scores {architecture.tag_count}."
         )
     metrics = _json(folder / "metrics.json") if (folder / "metrics.json").exists() else {}
     card = (folder / "card.md").read_text("utf-8") if (folder / "card.md").exists() else ""
     name, title = config["name"], config.get("title") or config["name"]
-    return ReleaseFolder(folder, config, name, title, architecture, preprocess, vocabulary, thresholds, metrics, card)
+    return ReleaseFolder(
+        folder, config, name, title, architecture, descriptor, preprocess, vocabulary, thresholds, metrics, card
+    )
+
+
+def _model(config: Mapping[str, Any]) -> tuple[Architecture | None, Descriptor | None, Preprocess]:
+    if config["kind"] == "onnx":
+        descriptor = Descriptor.from_config(config["descriptor"])
+        return None, descriptor, descriptor.preprocess
+    return Architecture.from_config(config["architecture"]), None, Preprocess.from_config(config["preprocess"])
 
 
 def write(
@@ -125,9 +156,10 @@ def write(
     extra_files: Mapping[str, str | bytes | Path] | None = None,
     replace: bool = False,
 ) -> ReleaseFolder:
-    """Writes a release folder whole or not at all. `weights` is a state dict or a safetensors file.
+    """Writes a release folder whole or not at all. `weights` is a state dict, a safetensors file or an ONNX file.
 
-    Floats are stored in config's weights dtype. Raises ReleaseError, also when the folder exists and `replace` is off.
+    Floats are stored in config's weights dtype; a file that has it already is copied as it is. Raises ReleaseError,
+    also when the folder exists and `replace` is off.
     """
     folder = Path(folder).absolute()
     if folder.exists() and not replace:
@@ -209,15 +241,16 @@ def _check_config(config: Mapping[str, Any], folder: Path, weights_there: bool =
         raise ReleaseError(
             f"The release name {config.get('name')!r} must be letters, digits, dots, dashes, underscores."
         )
-    for part in ("architecture", "preprocess", "weights"):
+    for part in KINDS[config["kind"]]:
         if not isinstance(config.get(part), Mapping):
             raise ReleaseError(f"The config.json of {folder} lacks its part {part}.")
     _check_limits(config, folder)
     weights = config["weights"]
     file = Path(str(weights.get("file")))
     refuse_pickle(file)
-    if file.suffix != ".safetensors" or len(file.parts) != 1 or weights.get("dtype") not in DTYPES:
-        raise ReleaseError(f"The weights of {folder} must be a .safetensors file in it, in {' or '.join(DTYPES)}.")
+    ending = ENDINGS[config["kind"]]
+    if file.suffix != ending or len(file.parts) != 1 or weights.get("dtype") not in DTYPES:
+        raise ReleaseError(f"The weights of {folder} must be a {ending} file in it, in {' or '.join(DTYPES)}.")
     if weights_there and not (folder / file).is_file():
         raise ReleaseError(f"The release in {folder} lacks its weights {file}; copy the release again.")
 
@@ -237,12 +270,21 @@ def _write_json(file: Path, value: Mapping[str, Any]) -> None:
 
 
 def _write_weights(file: Path, weights: "Mapping[str, Tensor] | Path", dtype: str) -> None:
+    if file.suffix == ".onnx":
+        shutil.copyfile(Path(weights), file)
+        return
     import torch
     from safetensors.torch import save_file
 
     if isinstance(weights, str | Path):
-        refuse_pickle(Path(weights))
-        weights = _load(Path(weights))
+        source = Path(weights)
+        refuse_pickle(source)
+        weights = _load(source)
+        if all(not tensor.is_floating_point() or tensor.dtype == getattr(torch, dtype) for tensor in weights.values()):
+            require_finite(weights)
+            shutil.copyfile(source, file)
+            return
+    require_finite(weights)
     save_file({key: _stored(tensor, getattr(torch, dtype)) for key, tensor in weights.items()}, file, {"format": "pt"})
 
 
@@ -256,13 +298,17 @@ def _load(file: Path) -> "dict[str, Tensor]":
         raise ReleaseError(f"The weights in {file} are damaged ({error}); copy them again.") from error
 
 
+def require_finite(weights: "Mapping[str, Tensor]") -> None:
+    for key, tensor in weights.items():
+        if not tensor.isfinite().all():
+            raise ReleaseError(f"The weights hold numbers that are not finite ({key}); go back to an earlier file.")
+
+
 def _stored(tensor: "Tensor", dtype: Any) -> "Tensor":
     """A copy in the stored dtype; counters stay whole numbers, and what half precision cannot hold stays as it is."""
     tensor = tensor.detach().cpu().contiguous()
     if not tensor.is_floating_point():
         return tensor.clone()
-    if not tensor.isfinite().all():
-        raise ReleaseError("The weights hold numbers that are not finite; go back to an earlier checkpoint.")
     smaller = tensor.to(dtype)
     return smaller if smaller.isfinite().all() else tensor.clone()
 

@@ -1,7 +1,20 @@
-"""A release's thresholds in the published Camie layout, and the five profiles a site makes of them.
+"""A release's thresholds in the published Camie layout, and the profiles a site makes of them.
 
 `thresholds.json`: stage (initial, refined), then "overall" or a category, then mode, then at least "threshold";
-beside it whatever was measured there: micro_f1, macro_f1, precision, recall.
+beside it whatever was measured there: micro_f1, macro_f1, precision, recall. Only overall / balanced must be there:
+other people's taggers often publish no more, and a profile is made only of a mode that was published.
+
+How the published app's words map onto modes and profiles:
+
+    its mode          here, one number for all tags    here, a number for each category
+    Balanced          balanced                         category-specific (the site's default)
+    Micro Optimized   overall                          micro-optimised
+    Macro Optimized   weighted                         macro-optimised
+    High Precision    -                                high-precision
+    High Recall       -                                high-recall
+
+The seed app names five profiles: Overall, Weighted, Category-specific, High precision and High recall. They keep their
+keys here; a category that lacks a mode takes that mode's overall number.
 """
 
 from collections.abc import Mapping
@@ -54,11 +67,26 @@ RECIPES = (
     Recipe("category-specific", "Category-specific", "A balanced threshold for each category.", "balanced", True),
     Recipe("high-precision", "High precision", "Fewer tags, and those rarely wrong.", "high_precision", True),
     Recipe("high-recall", "High recall", "More tags, some of them wrong.", "high_recall", True),
+    Recipe("balanced", "Balanced", "One threshold for every tag, between precision and recall.", "balanced", False),
+    Recipe(
+        "micro-optimised",
+        "Micro optimised",
+        "For each category the threshold best over all its tags.",
+        "micro_opt",
+        True,
+    ),
+    Recipe(
+        "macro-optimised",
+        "Macro optimised",
+        "For each category the threshold best when each tag weighs the same.",
+        "macro_opt",
+        True,
+    ),
 )
 
 
 def check(thresholds: Any) -> None:
-    """Raises ThresholdsError unless every number is there to build the five profiles of each stage it has."""
+    """Raises ThresholdsError unless each stage has its overall balanced number and every number is one."""
     if not isinstance(thresholds, Mapping) or not any(stage in thresholds for stage in STAGES):
         raise ThresholdsError("Thresholds need a part named initial or refined.")
     for stage, groups in thresholds.items():
@@ -69,15 +97,17 @@ def check(thresholds: Any) -> None:
                 raise ThresholdsError(f"Thresholds of the {stage} stage have the unknown category {group!r}.")
             for mode in modes:
                 _number(thresholds, stage, group, mode)
-        for mode in MODES:
-            _number(thresholds, stage, "overall", mode)
+        _number(thresholds, stage, "overall", "balanced")
 
 
 def site_profiles(thresholds: Thresholds, stage: str = "refined") -> list[SiteProfile]:
-    """The five profiles, in the order shown. A release without a refined stage gives those of its initial one."""
+    """Profiles of the modes that were published, in the order shown.
+
+    A release without thresholds of this stage gives those of the other.
+    """
     check(thresholds)
     stage = stage if stage in thresholds else next(iter(thresholds))
-    return [_profile(thresholds, stage, recipe) for recipe in RECIPES]
+    return [_profile(thresholds, stage, recipe) for recipe in RECIPES if recipe.mode in thresholds[stage]["overall"]]
 
 
 def _profile(thresholds: Thresholds, stage: str, recipe: Recipe) -> SiteProfile:

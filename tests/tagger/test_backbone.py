@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tagger.architecture import FEATURE_SIZES
 from tagger.backbone import SamePaddedConv, build_backbone, lite0_weights_file, load_lite0_pretrained
-from tagger.inference import Uninitialised
+from tagger.camie import Uninitialised
 
 
 @pytest.mark.parametrize("name", list(FEATURE_SIZES))

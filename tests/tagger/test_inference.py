@@ -79,7 +79,7 @@ def test_select_equals_a_loop() -> None:
 
 
 def test_scores_that_are_not_numbers_are_an_error(predictor: Predictor) -> None:
-    predictor.model.temperature.fill_(torch.nan)
+    predictor.engine.model.temperature.fill_(torch.nan)
     with pytest.raises(FloatingPointError, match="not finite"):
         predictor.confidences(np.zeros((1, 3, 64, 64), dtype=np.float32))
 

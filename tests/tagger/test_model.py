@@ -8,7 +8,7 @@ import torch
 
 from tagger.architecture import Architecture, ArchitectureError
 from tagger.attention import TagAttention
-from tagger.inference import Uninitialised
+from tagger.camie import Uninitialised
 from tagger.model import CamieTagger
 from tests.tagger import releases
 

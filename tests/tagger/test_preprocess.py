@@ -117,7 +117,7 @@ def test_config_round_trip_and_bad_values() -> None:
     bad = [
         ({"size": 0}, "at least 8"),
         ({"size": 64.0}, "whole number"),
-        ({"geometry": "crop"}, "letterbox or stretch"),
+        ({"geometry": "crop"}, "letterbox or square or stretch"),
         ({"filter": "nearest"}, "lanczos or bicubic or bilinear"),
         ({"alpha": "keep"}, "drop or composite"),
         ({"pad_color": [0, 0]}, "three numbers"),

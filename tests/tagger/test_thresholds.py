@@ -2,15 +2,16 @@ import copy
 
 import pytest
 
-from tagger.thresholds import DEFAULT_PROFILE, ThresholdsError, check, site_profiles
+from tagger.thresholds import DEFAULT_PROFILE, MODES, ThresholdsError, check, site_profiles
 from tests.tagger import releases
 
 
-def test_five_profiles_of_a_release() -> None:
+def test_profiles_of_a_release() -> None:
     thresholds = releases.thresholds()
     thresholds["refined"]["general"]["balanced"]["threshold"] = 0.47
     profiles = {profile.key: profile for profile in site_profiles(thresholds)}
-    assert list(profiles) == ["overall", "weighted", "category-specific", "high-precision", "high-recall"]
+    first = ["overall", "weighted", "category-specific", "high-precision", "high-recall"]
+    assert list(profiles) == [*first, "balanced", "micro-optimised", "macro-optimised"]
     assert DEFAULT_PROFILE in profiles
     assert all(profile.name and profile.description for profile in profiles.values())
     overall = thresholds["refined"]["overall"]
@@ -21,6 +22,30 @@ def test_five_profiles_of_a_release() -> None:
     assert profiles["category-specific"].threshold("artist") == overall["balanced"]["threshold"]
     assert profiles["high-precision"].threshold("general") == 0.9
     assert profiles["high-recall"].threshold("general") == overall["high_recall"]["threshold"]
+    assert profiles["balanced"].threshold("general") == overall["balanced"]["threshold"]
+
+
+def test_every_published_number_reaches_a_profile() -> None:
+    """Modes by overall and by category, each with its own number; only two overall ones serve as fallback alone."""
+    thresholds = {
+        "refined": {
+            group: {mode: {"threshold": (10 * row + column) / 100} for column, mode in enumerate(MODES)}
+            for row, group in enumerate(("overall", "general", "character"))
+        }
+    }
+    numbers = set()
+    for profile in site_profiles(thresholds):
+        numbers |= {profile.overall, *profile.by_category.values()}
+    assert numbers == {(10 * row + column) / 100 for row in range(3) for column in range(len(MODES))}
+
+
+def test_only_published_modes_become_profiles() -> None:
+    thresholds = {"refined": {"overall": {"balanced": {"threshold": 0.35}}}}
+    thresholds["refined"]["character"] = {"balanced": {"threshold": 0.85}}
+    profiles = {profile.key: profile for profile in site_profiles(thresholds)}
+    assert list(profiles) == ["category-specific", "balanced"]
+    assert profiles["category-specific"].threshold("character") == 0.85
+    assert profiles["balanced"].threshold("character") == 0.35
 
 
 def test_the_stage_chooses_and_an_initial_only_release_falls_back() -> None:
@@ -34,7 +59,7 @@ def test_the_stage_chooses_and_an_initial_only_release_falls_back() -> None:
 @pytest.mark.parametrize(
     ("place", "value", "words"),
     [
-        (("refined", "overall", "micro_opt"), None, "lack refined / overall / micro_opt"),
+        (("refined", "overall", "balanced"), None, "lack refined / overall / balanced"),
         (("refined", "general", "balanced", "threshold"), None, "lack refined / general / balanced / threshold"),
         (("refined", "general", "balanced", "threshold"), 1.5, "between 0 and 1"),
         (("refined", "general", "balanced", "threshold"), "0.5", "between 0 and 1"),

@@ -1,0 +1,95 @@
+"""Runs our own model with torch: a release of kind camie on one device."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from tagger import release as releases
+from tagger.model import CamieTagger
+from tagger.release import ReleaseError, ReleaseFolder
+
+# Pixels in one pass of the model; more pictures are taken in several passes.
+PIXELS_A_PASS = {"cpu": 64 * 128 * 128, "cuda": 64 * 512 * 512}
+
+
+class CamieEngine:
+    """On a CPU the weights run in float32, on CUDA in half precision.
+
+    A release without a refined stage answers with its initial one.
+    """
+
+    def __init__(self, release: ReleaseFolder, device: str, stage: str, threads: int) -> None:
+        self.release = release
+        self.device = choose_device(device)
+        self.stage = "initial" if release.stage == "initial" else stage
+        if threads:
+            torch.set_num_threads(threads)
+        self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
+        self.model = load_model(release, self.device, self.dtype)
+        self.batch_size = max(1, PIXELS_A_PASS[self.device.type] // release.preprocess.size**2)
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """float32 [3, S, S]"""
+        return self.release.preprocess(image)
+
+    @torch.inference_mode()
+    def confidences(self, pixels: np.ndarray) -> np.ndarray:
+        """[B, 3, S, S] -> every tag's confidence, float32 [B, tags]"""
+        images = torch.from_numpy(pixels).to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
+        features = self.model.features(images)
+        logits = self.model.initial(features)
+        if self.stage == "refined":
+            logits = self.model.refined(features, logits)
+        return torch.sigmoid(logits.float()).cpu().numpy()
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU. Raises ReleaseError with the remedy."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ReleaseError(f"No device is called {name!r}; use auto, cpu or cuda.") from error
+    if device.type not in PIXELS_A_PASS:
+        raise ReleaseError(f"The device {name!r} is not supported; use auto, cpu or cuda.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ReleaseError(f"There is no {name} on this machine, or torch was installed without CUDA; use cpu.")
+    return device
+
+
+def load_model(release: ReleaseFolder, device: torch.device, dtype: torch.dtype) -> CamieTagger:
+    """The release's model in evaluation mode. Its weights never exist twice: made on no device, then assigned."""
+    with torch.device("meta"), Uninitialised():
+        model = CamieTagger(release.architecture)
+    weights = releases.load_weights(release)
+    expected = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+    found = {key: tuple(tensor.shape) for key, tensor in weights.items()}
+    releases.require_shapes(expected, found, release.weights_file)
+    for key in list(weights):
+        weights[key] = _moved(weights[key], device, dtype)
+    model.load_state_dict(weights, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+class Uninitialised(TorchFunctionMode):
+    """Skips random starting values, which on the meta device cost seconds: torch loads its compiler for them."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (Tensor.normal_, Tensor.uniform_) or getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
+def _moved(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """On the device in the working dtype, convolutions channels last; counters keep their whole numbers."""
+    tensor = tensor.to(device, dtype if tensor.is_floating_point() else None)
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
