@@ -25,6 +25,7 @@ from gallery.processes import Service, last_line
 
 START_SECONDS = 60
 LOCK_SECONDS = 1.0
+LONGEST_FOLDER = 60  # for sockets: their whole path holds 107 bytes
 STATE_FILE = "running.json"
 # Durability off: for tests only.
 _FAST = [word for name in ("fsync", "synchronous_commit", "full_page_writes") for word in ("-c", f"{name}=off")]
@@ -271,7 +272,8 @@ def start(data: Path, *, postgres: bool = True, redis: bool = True, fast: bool =
         ) from None
     if left_over := announced(data).get("sockets"):  # of a launcher that was killed
         shutil.rmtree(left_over, ignore_errors=True)
-    servers = Servers(data, Path(tempfile.mkdtemp(prefix="manabooru-")), lock)
+    short = tempfile.gettempdir() if len(tempfile.gettempdir()) <= LONGEST_FOLDER else "/tmp"
+    servers = Servers(data, Path(tempfile.mkdtemp(prefix="manabooru-", dir=short)), lock)
     try:
         servers.announce("")
         # Redis in the list first: it stops first and fast.
