@@ -17,15 +17,15 @@ from gallery.search.names import Names
 from gallery.search.nodes import And, Metatag, Node, Not, Tag, Wildcard, leaves
 from gallery.search.orders import ORDERS, Order, order_named
 from gallery.search.parser import parse
-from gallery.search.planner import Plan, Way
-from gallery.search.predicates import FALSE, Predicate, both, either, neither, simple
-from gallery.search.values import ALWAYS, Sql, all_sql
+from gallery.search.planner import Plan, Walk, Way
+from gallery.search.predicates import FALSE, TRUE, Predicate, both, either, neither, simple
+from gallery.search.values import Sql, all_sql
 
 TIMEOUT_MS = 3000
 _NO_SCORES = "This site keeps nothing to order by {}: newest first instead."
 
 # What the database may not do on each way; everything else is its own choice.
-_FORBIDDEN = {
+FORBIDDEN = {
     Way.SCAN: ("enable_sort",),
     Way.GIN: ("enable_indexscan", "enable_seqscan"),
     Way.FREE: (),
@@ -43,12 +43,13 @@ class Query:
     limit: int | None
     forced: Way | None = None
 
-    def plan(self, wanted: int | None) -> Plan:
+    def plan(self, walk: Walk | None) -> Plan:
+        """How to find the posts of a walk by id, or all posts (None), as in any other order."""
         if self.forced is None and (newest := _newest_id()) > planner.SMALL_SITE:
             seen = sample.current(newest)
         else:
             seen = None
-        return planner.choose(self.predicate, seen, wanted, self.order.newest_first, self.forced)
+        return planner.choose(self.predicate, seen, walk, self.forced)
 
     def rows(
         self, wanted: int, beyond: tuple[Any, ...] | None = None, backwards: bool = False, timeout: int = TIMEOUT_MS
@@ -56,12 +57,13 @@ class Query:
         """Rows (id, then the order's keys) behind a row, or before it and nearest first."""
         if self.predicate == FALSE:
             return []
-        plan = self.plan(wanted)
-        where = [plan.cover or ALWAYS, self.predicate.sql()]
+        walk = Walk(wanted, self.order.descending != backwards, beyond[0] if beyond else None)
+        plan = self.plan(walk if self.order.by_id else None)
+        where = self._where(plan)
         if beyond is not None:
             where.append(self.order.beyond(beyond, backwards))
         columns = self.order.columns()
-        found = _statement(columns, all_sql([part for part in where if part != ALWAYS]))
+        found = _statement(columns, all_sql(where))
         text = f"{found.text} order by {self.order.clause(backwards)} limit %s"
         return run(Sql(text, (*found.params, wanted)), plan.way, self.order.by_id, timeout)
 
@@ -73,8 +75,12 @@ class Query:
     def count(self, plan: Plan, timeout: int = TIMEOUT_MS) -> int:
         if self.predicate == FALSE:
             return 0
-        where = all_sql([part for part in (plan.cover or ALWAYS, self.predicate.sql()) if part != ALWAYS])
-        return run(_statement(Sql("count(*)"), where), plan.way, False, timeout)[0][0]
+        statement = _statement(Sql("count(*)"), all_sql(self._where(plan)))
+        return run(statement, plan.way, False, timeout)[0][0]
+
+    def _where(self, plan: Plan) -> list[Sql]:
+        cover = [plan.cover.sql()] if plan.cover else []
+        return cover if self.predicate == TRUE else [*cover, self.predicate.sql()]
 
 
 def _newest_id() -> int:
@@ -140,7 +146,7 @@ def _shape(tree: Node) -> tuple[str | None, tuple[int, ...], int | None]:
 
 def run(statement: Sql, way: Way, by_id: bool, timeout: int) -> list[tuple[Any, ...]]:
     """Run a statement the way it was planned, for at most `timeout` milliseconds."""
-    forbidden = () if way == Way.SCAN and not by_id else _FORBIDDEN[way]
+    forbidden = () if way == Way.SCAN and not by_id else FORBIDDEN[way]
     try:
         with _settings(timeout, forbidden), connection.cursor() as cursor:
             statement.run(cursor)

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from gallery.models import Tag
 from gallery.profiles import Thresholds
-from gallery.search import planner
 from gallery.search.compiler import Query, prepare
 from gallery.search.errors import SearchError
+from gallery.search.planner import Plan
 from gallery.search.predicates import On, known_to_sample
 
 EXACT_COST = 30_000.0  # microseconds that an exact count may cost
@@ -27,11 +27,10 @@ def count(text: str, thresholds: Thresholds) -> Count:
     """How many posts a search finds under these thresholds; raises SearchError."""
     query = prepare(text, thresholds)
     plan = query.plan(None)
-    if plan.way == planner.Way.FREE or plan.cost <= EXACT_COST:
-        return Count(query.count(plan), True)
-    if isinstance(query.predicate, On) and (number := _from_histogram(query.predicate)) is not None:
+    cheap = plan.cost <= EXACT_COST
+    if not cheap and isinstance(query.predicate, On) and (number := _from_histogram(query.predicate)) is not None:
         return Count(number, False)
-    if not known_to_sample(query.predicate) and (number := _in_time(query, plan)) is not None:
+    if (cheap or not known_to_sample(query.predicate)) and (number := _in_time(query, plan)) is not None:
         return Count(number, True)
     return Count(round(plan.matches), False)
 
@@ -51,7 +50,8 @@ def _from_histogram(predicate: On) -> int | None:
     return sum(histogram[predicate.byte :]) if histogram else None
 
 
-def _in_time(query: Query, plan: planner.Plan) -> int | None:
+def _in_time(query: Query, plan: Plan) -> int | None:
+    """The exact number, unless it takes too long: a page never waits for its count."""
     try:
         return query.count(plan, _TIMEOUT_MS)
     except SearchError:

@@ -94,10 +94,6 @@ class Order:
     descending: bool = True
 
     @property
-    def newest_first(self) -> bool:
-        return not self.keys and self.descending
-
-    @property
     def by_id(self) -> bool:
         return not self.keys
 

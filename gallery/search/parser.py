@@ -47,8 +47,8 @@ def parse(text: str) -> Node:
 
 
 def _check_length(text: str) -> None:
-    if len(text) > MAX_LENGTH:
-        raise SearchError(f"The search is longer than {MAX_LENGTH:,} characters: shorten it.", MAX_LENGTH)
+    if (extra := len(text) - MAX_LENGTH) > 0:
+        raise SearchError(f"The search is longer than {MAX_LENGTH:,} characters: shorten it.", MAX_LENGTH, extra)
     if match := _UNTYPABLE.search(text):
         raise SearchError("The search has an unprintable character here: remove it.", match.start(), 1)
 
@@ -89,11 +89,7 @@ class _Parser:
         self.space()
         if self.at == len(self.text):
             return EVERYTHING
-        tree = self.or_()
-        self.space()
-        if self.at < len(self.text):
-            raise SearchError("This ) closes no group: remove it.", self.at, 1)
-        return tree
+        return self.or_()
 
     def or_(self) -> Node:
         nodes = [self.and_()]
@@ -202,6 +198,8 @@ class _Parser:
         rest = self.peek_word() if self.at < len(self.text) and self.peek() != ")" else ""
         if rest:
             message = f'"{rest}" needs a term on both sides: add one, or write tag:{rest} for the tag.'
+        elif self.peek() == ")" and not self.open:
+            message = "This ) closes no group: remove it."
         elif self.peek() == ")":
             message = "There is no term before this ): add one, or remove it."
         else:

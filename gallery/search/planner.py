@@ -7,6 +7,7 @@ The costs were measured at a million posts, in microseconds.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -30,29 +31,65 @@ class Way(StrEnum):
 
 
 @dataclass(frozen=True)
+class Cover:
+    """What GIN is asked, a superset of the matches: posts with every one of these tags, or with any."""
+
+    tags: tuple[int, ...]
+    every: bool
+
+    def sql(self) -> Sql:
+        # `pg_catalog` is named: intarray has operators of the same names, which this index can't serve.
+        sign = "@>" if self.every else "&&"
+        return Sql(f"i.tag_ids OPERATOR(pg_catalog.{sign}) %s::int[]", (self.tags,))
+
+    def cost(self, sample: Sample) -> float:
+        present = [sample.on(tag_id, 1) for tag_id in self.tags]
+        combine = np.logical_and if self.every else np.logical_or
+        candidates = float(combine.reduce(present).sum()) * sample.scale
+        return _GIN_START + _CANDIDATE * candidates + _LISTED * sum(map(sample.posts_with, self.tags))
+
+
+@dataclass(frozen=True)
 class Plan:
-    """`cover` is what GIN is asked: a superset of the matches."""
+    """A way to run a search; `cost` in microseconds and `matches` are estimates."""
 
     way: Way
-    cover: Sql | None = None
+    cover: Cover | None = None
     cost: float = 0.0
     matches: float = 0.0
 
 
-def choose(
-    predicate: Predicate, sample: Sample | None, wanted: int | None, newest_first: bool, forced: Way | None = None
-) -> Plan:
-    """The plan for `wanted` rows (None: all of them). No sample means a small site."""
-    cover = cover_of(predicate, sample)
+@dataclass(frozen=True)
+class Walk:
+    """Reading posts by id until `wanted` are found, down from `start` or up; None starts at the end."""
+
+    wanted: int
+    descending: bool = True
+    start: int | None = None
+
+    def along(self, found: np.ndarray, sample: Sample) -> np.ndarray:
+        """The part of a mask over the sample that is still to be read, in reading order."""
+        ids = sample.column("id")  # newest first
+        if self.descending:
+            return found if self.start is None else found[np.searchsorted(-ids, -self.start, "right") :]
+        return (found if self.start is None else found[: np.searchsorted(-ids, -self.start)])[::-1]
+
+
+def choose(predicate: Predicate, sample: Sample | None, walk: Walk | None, forced: Way | None = None) -> Plan:
+    """The plan for a walk, or for all matches (None). No sample means a small site."""
     if forced is not None:
+        cover = next(covers(predicate, sample), None) if forced == Way.GIN else None
         return Plan(forced if cover or forced != Way.GIN else Way.SCAN, cover)
-    if sample is None or has_index(predicate):
+    if sample is None:
         return Plan(Way.FREE)
     found = mask(predicate, sample)
     matches = float(found.sum()) * sample.scale
-    scan = _SCANNED * (_depth(found, wanted, sample) if newest_first and wanted else sample.total)
-    if cover is not None and (gin := _gin_cost(predicate, sample)) < scan:
-        return Plan(Way.GIN, cover, gin, matches)
+    if has_index(predicate):
+        return Plan(Way.FREE, None, 0.0, matches)
+    scan = _SCANNED * (_depth(walk.along(found, sample), walk.wanted, sample.scale) if walk else sample.total)
+    cheapest = min(((cover.cost(sample), n, cover) for n, cover in enumerate(covers(predicate, sample))), default=None)
+    if cheapest and cheapest[0] < scan:
+        return Plan(Way.GIN, cheapest[2], cheapest[0], matches)
     return Plan(Way.SCAN, None, scan, matches)
 
 
@@ -63,62 +100,35 @@ def has_index(predicate: Predicate) -> bool:
     return isinstance(predicate, Condition) and predicate.selective
 
 
-def _depth(found: np.ndarray, wanted: int, sample: Sample) -> float:
-    """How many of the newest posts hold `wanted` matches."""
-    needed = max(1, math.ceil(wanted / sample.scale))
+def _depth(found: np.ndarray, wanted: int, scale: float) -> float:
+    """How many posts are read until `wanted` matches; all that `found` stands for, if they don't suffice."""
+    needed = max(1, math.ceil(wanted / scale))
     places = np.flatnonzero(found)
     if len(places) < needed:
-        return float(sample.total)
+        return len(found) * scale
     # The needed-th match of the sample stands for `needed * scale` matches.
-    return (int(places[needed - 1]) + 1) * sample.scale * wanted / (needed * sample.scale)
+    return (int(places[needed - 1]) + 1) * wanted / needed
 
 
-def _gin_cost(predicate: Predicate, sample: Sample) -> float:
-    tags = _required(predicate) or _alternatives(predicate, sample) or []
-    present = [sample.on(tag_id, 1) for tag_id in tags]
-    combine = np.logical_and if _required(predicate) else np.logical_or
-    candidates = float(combine.reduce(present).sum()) * sample.scale if present else sample.total
-    lists = sum(sample.posts_with(tag_id) for tag_id in tags)
-    return _GIN_START + _CANDIDATE * candidates + _LISTED * lists
-
-
-def cover_of(predicate: Predicate, sample: Sample | None) -> Sql | None:
-    """A condition that GIN can answer and every match fulfils, if there is one.
-
-    `pg_catalog` is named because intarray has operators of the same names, which this index can't serve.
-    """
-    if tags := _required(predicate):
-        return Sql("i.tag_ids OPERATOR(pg_catalog.@>) %s::int[]", (tuple(tags),))
-    tags = _alternatives(predicate, sample)
-    return Sql("i.tag_ids OPERATOR(pg_catalog.&&) %s::int[]", (tuple(tags),)) if tags else None
-
-
-def _required(predicate: Predicate) -> list[int]:
-    """Tags that every match holds."""
+def covers(predicate: Predicate, sample: Sample | None = None) -> Iterator[Cover]:
+    """Every cover that the predicate offers, the one of all required tags first."""
     children = predicate.children if isinstance(predicate, All) else (predicate,)
-    return sorted({child.tag_id for child in children if isinstance(child, On)})
+    if required := {child.tag_id for child in children if isinstance(child, On)}:
+        yield Cover(tuple(sorted(required)), True)
+    for child in children:
+        if isinstance(child, Any) and (tags := _one_of_each(child, sample)):
+            yield Cover(tuple(sorted(tags)), False)
 
 
-def _alternatives(predicate: Predicate, sample: Sample | None) -> list[int] | None:
-    """Tags of which every match holds one: of several such groups, the rarest."""
-    children = predicate.children if isinstance(predicate, All) else (predicate,)
-    groups = [group for child in children if isinstance(child, Any) if (group := _one_of_each(child, sample))]
-    if sample is None:
-        return groups[0] if groups else None
-    return min(groups, key=lambda group: sum(map(sample.posts_with, group)), default=None)
-
-
-def _one_of_each(predicate: Any, sample: Sample | None) -> list[int] | None:
-    """One tag (or one's alternatives) out of every branch; None when a branch has none."""
-    tags: set[int] = set()
+def _one_of_each(predicate: Any, sample: Sample | None) -> set[int] | None:
+    """Tags of which every match holds one: the rarest out of each branch; None when a branch has none."""
+    found: set[int] = set()
     for child in predicate.children:
-        required = _required(child)
-        if required and sample is not None:
-            tags.add(min(required, key=sample.posts_with))
-        elif required:
-            tags.add(required[0])
-        elif inner := _alternatives(child, sample):
-            tags.update(inner)
-        else:
+        cover = next(covers(child, sample), None)
+        if cover is None:
             return None
-    return sorted(tags)
+        if cover.every:
+            found.add(min(cover.tags, key=sample.posts_with if sample else None))
+        else:
+            found.update(cover.tags)
+    return found
