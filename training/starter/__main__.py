@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from training.dataset import DatasetError
-from training.starter import build, packages, seed
+from training.starter import build, judging, packages, seed
+from training.starter.credits import credits_page
 from training.starter.rendering import RenderError
 
 
@@ -20,13 +21,20 @@ def main(arguments: list[str] | None = None) -> int:
     made.add_argument("--processes", type=int, default=2)
     gallery = verbs.add_parser("seed", help="make the pictures of the seed gallery")
     gallery.add_argument("--out", type=Path, default=Path("gallery/seed"), help="folder to write")
-    for verb in (made, gallery):
+    card = verbs.add_parser("card", help="add the starter's own figures and credits to a published release")
+    card.add_argument("--release", type=Path, required=True)
+    card.add_argument("--dataset", type=Path, required=True)
+    for verb in (made, gallery, card):
         verb.add_argument("--work", type=Path, default=Path("datasets/packages"), help="where packages are unpacked")
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         if chosen.verb == "seed":
             print(f"{seed.make(chosen.out, chosen.work)} pictures in {chosen.out}")
+            return 0
+        if chosen.verb == "card":
+            drawings = build.all_drawings(packages.fetch(chosen.work))
+            judging.write_card(chosen.release, chosen.dataset, credits_page(drawings))
             return 0
         style = None if chosen.style_out == "none" else chosen.style_out
         build.build(chosen.out, chosen.work, style=style, size=chosen.size, processes=chosen.processes)

@@ -85,7 +85,7 @@ def creator(svg: str) -> str:
     for kind in ("creator", "rights", "publisher"):
         found = re.search(rf"<dc:{kind}>.*?<dc:title>(.*?)</dc:title>.*?</dc:{kind}>", svg, re.S)
         if found and (name := " ".join(html.unescape(found[1]).split())):
-            return re.split(r"[<(,]|\bhttp", name)[0].strip()
+            return re.split(r"[<(\[,]|\bhttp", name)[0].strip()
     return ""
 
 

@@ -42,7 +42,8 @@ thank please okay luck lucky yeah yay woo hooray cheers congrats congratulations
 vibes chill dope epic legend boss slay raised fly clean electric finger bar movie navy covid_19 coronavirus
 pedestrian queer geography pet traffic architetto_francesco_rollandin emergency education japanese transportation
 holiday video sound bow household fairy suit eye eyes mouth doctor breakfast alarm farm park time technology
-crescent glass zoo garbage round
+crescent glass zoo garbage round crazy vertical print slice french
+science film lab school
 """
 STOP = frozenset(STOPPED.split())
 
