@@ -5,9 +5,10 @@ ARG MANABOORU_TORCH_INDEX=
 ENV XDG_CACHE_HOME=/opt UV_NO_CACHE=1 PIP_NO_CACHE_DIR=1
 WORKDIR /app
 COPY requirements/ requirements/
-COPY gallery/__init__.py gallery/bootstrap.py gallery/dotenv.py gallery/installing.py gallery/processes.py gallery/
+COPY gallery/__init__.py gallery/
+COPY gallery/launch/__init__.py gallery/launch/bootstrap.py gallery/launch/dotenv.py gallery/launch/installing.py gallery/launch/processes.py gallery/launch/
 # The same installation as `manage.py up` makes: pinned, hashed, for CUDA or CPU.
-RUN python -c "from gallery.bootstrap import install; install()"
+RUN python -c "from gallery.launch.bootstrap import install; install()"
 
 FROM python:3.12-slim
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 MANABOORU_DATA=/data HF_HUB_OFFLINE=1

@@ -21,6 +21,6 @@ def find_newer_python():
 if __name__ == "__main__":
     if sys.version_info < (3, 11):
         find_newer_python()
-    from gallery.bootstrap import main
+    from gallery.launch.bootstrap import main
 
     main(sys.argv)

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-from gallery import dotenv
+from gallery.launch import dotenv
 
 BASE_DIR = dotenv.ROOT
 

@@ -4,7 +4,7 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
-from gallery.processes import die_with_parent
+from gallery.launch.processes import die_with_parent
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gallery.settings")
 if os.environ.get("MANABOORU_LAUNCHED"):  # a web worker whose parent was killed would keep the port

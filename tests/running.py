@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from gallery.dotenv import ROOT
+from gallery.launch.dotenv import ROOT
 from tests import chromium
 
 

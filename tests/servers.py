@@ -24,7 +24,7 @@ def _start_servers() -> None:
     atexit.register(shutil.rmtree, data, ignore_errors=True)
     if os.environ.get("DATABASE_URL") and os.environ.get("REDIS_URL"):
         return
-    from gallery import embedded
+    from gallery.launch import embedded
 
     try:
         servers = embedded.start(data / "servers", fast=True)

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gallery.dotenv import ROOT
-from gallery.processes import dies_with_us
+from gallery.launch.dotenv import ROOT
+from gallery.launch.processes import dies_with_us
 
 START_SECONDS = 180
 

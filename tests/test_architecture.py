@@ -16,16 +16,13 @@ PACKAGES = ("gallery", "tagger", "training")
 # A room may import its own row and the rows below it.
 ROWS = (
     ("urls", "wsgi", "admin"),
-    ("views", "management", "templatetags", "forms", "context", "middleware", "http", "apps"),
+    ("views", "management", "templatetags", "forms", "captions", "context", "middleware", "http", "apps"),
     ("uploading", "correcting", "exporting", "releasing", "retagging", "seeding", "inviting", "signing_in", "search"),
     ("tasks",),
     ("tagging",),
     ("indexing", "pictures", "profiles"),
     ("models",),
 )
-
-# These start the site and know neither Django's models nor each other's callers.
-LAUNCHER = ("bootstrap", "dotenv", "embedded", "entry", "installing", "launcher", "preparing", "processes")
 
 
 def modules(package: str) -> Iterator[tuple[str, ast.Module]]:
@@ -76,12 +73,19 @@ def test_imports_inside_the_gallery_point_downwards() -> None:
 
 
 def test_every_room_of_the_gallery_has_a_row() -> None:
-    aside = {"settings", "celery", "checks", "migrations", *LAUNCHER}
+    aside = {"settings", "celery", "checks", "migrations", "launch"}
     known = {room for row in ROWS for room in row} | aside
     for path in (ROOT / "gallery").iterdir():
         if path.suffix == ".py" or (path / "__init__.py").exists():
             room = path.stem
             assert room == "__init__" or room in known, f"gallery/{path.name} has no row"
+
+
+def test_the_launch_stands_on_nothing_but_itself() -> None:
+    """It runs before settings are read, part of it before any package is installed."""
+    for name, tree in modules("gallery/launch"):
+        above = [target for target in imported(tree, top_level=True) if under(target, "gallery", "django")]
+        assert all(under(target, "gallery.launch") for target in above), f"{name} imports {above}"
 
 
 def loads_torch(code: str) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 
 def start_django() -> Path:
     """Start embedded servers with durability on in a temporary folder, migrate, and return the folder."""
-    from gallery import embedded
+    from gallery.launch import embedded
 
     folder = Path(tempfile.mkdtemp(prefix="manabooru-bench-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from gallery import bootstrap, dotenv, installing
-from gallery.installing import SetupError, Torch
+from gallery.launch import bootstrap, dotenv, installing
+from gallery.launch.installing import SetupError, Torch
 from tests.stack import environment
 
 MANAGE = dotenv.ROOT / "manage.py"

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gallery.processes import Service, last_line
+from gallery.launch.processes import Service, last_line
 
 START_SECONDS = 60
 LOCK_SECONDS = 1.0

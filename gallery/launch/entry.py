@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from gallery import dotenv, embedded, launcher
+from gallery.launch import dotenv, embedded, launcher
 
 _OURS = """Manabooru's own words:
     up [--demo] [--host H] [--port P]    start the whole site; Ctrl-C stops it

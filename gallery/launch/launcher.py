@@ -19,8 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from gallery import dotenv, embedded
-from gallery.processes import Service, dies_with_us, last_line
+from gallery.launch import dotenv, embedded
+from gallery.launch.processes import Service, dies_with_us, last_line
 
 ANSWER_SECONDS = 120
 STOP_SECONDS = 12

@@ -2,7 +2,7 @@ import pytest
 from django.core.cache import cache
 from django.db import connection
 
-from gallery import embedded
+from gallery.launch import embedded
 from gallery.models import Tag
 
 

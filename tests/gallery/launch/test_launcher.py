@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from gallery import embedded, launcher
+from gallery.launch import embedded, launcher
 from tests.stack import eventually, free_port, launch, start
 
 pytestmark = pytest.mark.slow

@@ -18,8 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gallery.dotenv import ROOT
-from gallery.processes import dies_with_us
+from gallery.launch.dotenv import ROOT
+from gallery.launch.processes import dies_with_us
 
 REQUIREMENTS = ROOT / "requirements"
 _GIB = 1024**3

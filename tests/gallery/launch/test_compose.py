@@ -6,7 +6,6 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -16,8 +15,8 @@ from django.conf import settings
 from django.core.management import get_commands
 from granian.cli import cli as granian_options
 
-from gallery import launcher
-from gallery.dotenv import ROOT
+from gallery.launch import launcher
+from gallery.launch.dotenv import ROOT
 
 TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 COMPOSE = yaml.safe_load(TEXT)
@@ -127,9 +126,11 @@ def test_image_copies_only_what_is_there():
 
 
 def test_image_holds_all_that_the_installation_imports():
-    files = re.search(r"^COPY (gallery/.*) gallery/$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.M)
-    assert files
-    there = {Path(path).stem for path in files[1].split()}
-    script = "import sys; from gallery.bootstrap import install; print(*[m for m in sys.modules if 'gallery.' in m])"
+    copied = re.findall(r"^COPY (gallery/.*) gallery/(?:launch/)?$", (ROOT / "Dockerfile").read_text("utf-8"), re.M)
+    there = {path.removesuffix(".py").replace("/", ".") for files in copied for path in files.split()}
+    script = (
+        "import sys; from gallery.launch.bootstrap import install; print(*[m for m in sys.modules if 'gallery.' in m])"
+    )
     result = subprocess.run([sys.executable, "-S", "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert {name.split(".")[1] for name in result.stdout.split()} <= there
+    needed = {name if name != "gallery.launch" else "gallery.launch.__init__" for name in result.stdout.split()}
+    assert needed and needed <= there

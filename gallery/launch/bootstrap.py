@@ -20,8 +20,8 @@ from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
-from gallery import dotenv, installing
-from gallery.installing import REQUIREMENTS, SetupError
+from gallery.launch import dotenv, installing
+from gallery.launch.installing import REQUIREMENTS, SetupError
 
 # An interpreter that has these at the pinned versions needs no environment of ours, as in a container.
 _MARKS = {
@@ -162,6 +162,6 @@ def main(argv: list[str]) -> None:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit("Stopped; the next start takes the installation up again.")
-    from gallery import entry  # it imports installed packages
+    from gallery.launch import entry  # it imports installed packages
 
     entry.run(word, argv)
