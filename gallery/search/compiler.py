@@ -45,10 +45,7 @@ class Query:
 
     def plan(self, walk: Walk | None) -> Plan:
         """How to find the posts of a walk by id, or all posts (None), as in any other order."""
-        if self.forced is None and (newest := _newest_id()) > planner.SMALL_SITE:
-            seen = sample.current(newest)
-        else:
-            seen = None
+        seen = None if self.forced else sample.current()
         return planner.choose(self.predicate, seen, walk, self.forced)
 
     def rows(
@@ -81,12 +78,6 @@ class Query:
     def _where(self, plan: Plan) -> list[Sql]:
         cover = [plan.cover.sql()] if plan.cover else []
         return cover if self.predicate == TRUE else [*cover, self.predicate.sql()]
-
-
-def _newest_id() -> int:
-    with connection.cursor() as cursor:
-        cursor.execute("select max(post_id) from tag_index")
-        return cursor.fetchone()[0] or 0
 
 
 def _statement(columns: Sql, where: Sql) -> Sql:

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from gallery.models import Tag
 from gallery.profiles import Thresholds
-from gallery.search.compiler import Query, prepare
+from gallery.search.compiler import TIMEOUT_MS, Query, prepare
 from gallery.search.errors import SearchError
 from gallery.search.planner import Plan
 from gallery.search.predicates import On, known_to_sample
 
 EXACT_COST = 30_000.0  # microseconds that an exact count may cost
-_TIMEOUT_MS = 1000
+_DEAR_TIMEOUT_MS = 1000  # and milliseconds that one may take whose cost is not known
 
 
 class Count(NamedTuple):
@@ -30,8 +30,10 @@ def count(text: str, thresholds: Thresholds) -> Count:
     cheap = plan.cost <= EXACT_COST
     if not cheap and isinstance(query.predicate, On) and (number := _from_histogram(query.predicate)) is not None:
         return Count(number, False)
-    if (cheap or not known_to_sample(query.predicate)) and (number := _in_time(query, plan)) is not None:
-        return Count(number, True)
+    if cheap or not known_to_sample(query.predicate):
+        number = _in_time(query, plan, TIMEOUT_MS if cheap else _DEAR_TIMEOUT_MS)
+        if number is not None:
+            return Count(number, True)
     return Count(round(plan.matches), False)
 
 
@@ -50,9 +52,9 @@ def _from_histogram(predicate: On) -> int | None:
     return sum(histogram[predicate.byte :]) if histogram else None
 
 
-def _in_time(query: Query, plan: Plan) -> int | None:
+def _in_time(query: Query, plan: Plan, timeout: int) -> int | None:
     """The exact number, unless it takes too long: a page never waits for its count."""
     try:
-        return query.count(plan, _TIMEOUT_MS)
+        return query.count(plan, timeout)
     except SearchError:
         return None

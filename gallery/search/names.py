@@ -13,6 +13,14 @@ from gallery.models import Release, Tag, TagAlias
 WILDCARD_TAGS = 100  # as Danbooru
 
 
+_LOAD = """
+    select name, false, id, name, category from tag where name = any(%(names)s)
+    union all
+    select a.name, true, t.id, t.name, t.category
+      from tag_alias a join tag t on t.id = a.tag_id where a.name = any(%(names)s)
+"""
+
+
 @dataclass(frozen=True)
 class Known:
     """What search needs of a tag row."""
@@ -24,7 +32,7 @@ class Known:
 
 @dataclass
 class Names:
-    """The tags that one search speaks of, read in two queries, and what there is to say about them."""
+    """The tags that one search speaks of, and what there is to say about them."""
 
     tags: dict[str, Known] = field(default_factory=dict)
     aliases: dict[str, Known] = field(default_factory=dict)
@@ -32,17 +40,14 @@ class Names:
 
     @classmethod
     def load(cls, names: Iterable[str]) -> Names:
-        """Two queries, and one more for each link when an alias leads to a name that is an alias, too."""
-        wanted = set(names)
-        if not wanted:
-            return cls()
-        rows = Tag.objects.filter(name__in=wanted).values_list("name", "id", "category")
-        found = cls({name: Known(tag_id, name, category) for name, tag_id, category in rows})
+        """One query, and one more for each link when an alias leads to a name that is an alias, too."""
+        found, wanted = cls(), set(names)
         while wanted:
-            aliases = TagAlias.objects.filter(name__in=wanted)
-            rows = aliases.values_list("name", "tag_id", "tag__name", "tag__category")
-            found.aliases.update((alias, Known(*target)) for alias, *target in rows)
-            wanted = {known.name for known in found.aliases.values()} - wanted - set(found.aliases)
+            with connection.cursor() as cursor:
+                cursor.execute(_LOAD, {"names": list(wanted)})
+                for name, is_alias, *known in cursor.fetchall():
+                    (found.aliases if is_alias else found.tags)[name] = Known(*known)
+            wanted = {known.name for known in found.aliases.values()} - set(found.tags) - set(found.aliases)
         return found
 
     def find(self, name: str, *, aliased: bool = True) -> Known | None:

@@ -17,7 +17,6 @@ from gallery.search.predicates import All, Any, Condition, On, Predicate, mask
 from gallery.search.sample import Sample
 from gallery.search.values import Sql
 
-SMALL_SITE = 5_000  # up to this newest id every way is quick
 _SCANNED = 0.45
 _CANDIDATE = 1.4
 _LISTED = 0.08

@@ -19,6 +19,8 @@ from gallery.search.fields import SAMPLED
 SIZE = 50_000
 STALE_SECONDS = 300
 _GROWN = 1.25
+_ASK_SECONDS = 5.0
+SMALL_SITE = 5_000  # up to this newest id every way is quick
 
 
 @dataclass
@@ -116,25 +118,37 @@ def _packed(rows: list[tuple], total: int, newest: int) -> Sample:
 
 
 _current: Sample | None = None
+_asked_at = -_ASK_SECONDS
 _loading = threading.Lock()
 
 
-def current(newest: int) -> Sample:
-    """The sample of this process; a stale one is used on while a thread reads the next."""
-    global _current
-    if _current is None or newest < _current.newest or newest > max(_current.newest * _GROWN, _current.newest + SIZE):
+def current() -> Sample | None:
+    """The sample of this process, None while the site is small; a stale one serves while a thread reads the next."""
+    global _current, _asked_at
+    now = time.monotonic()
+    if now - _asked_at >= _ASK_SECONDS:
+        newest = _newest_id()
         with _loading:
-            if _current is None or _current.newest != newest:
+            if newest <= SMALL_SITE:
+                _current = None
+            elif _current is None or not 1 / _GROWN < newest / _current.newest < _GROWN:
                 _current = load()
-    elif time.monotonic() - _current.loaded_at > STALE_SECONDS and _loading.acquire(blocking=False):
+            _asked_at = now
+    if _current and now - _current.loaded_at > STALE_SECONDS and _loading.acquire(blocking=False):
         threading.Thread(target=_reload, name="search-sample", daemon=True).start()
     return _current
 
 
 def forget() -> None:
-    """Read the sample anew before the next search."""
-    global _current
-    _current = None
+    """Look at the site anew before the next search."""
+    global _current, _asked_at
+    _current, _asked_at = None, -_ASK_SECONDS
+
+
+def _newest_id() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("select max(post_id) from tag_index")
+        return cursor.fetchone()[0] or 0
 
 
 def _reload() -> None:
