@@ -68,6 +68,18 @@ def state() -> dict[str, Any]:
     return {"running": running, "done": done, "total": total, "error": under_way.get("error", "")}
 
 
+def examples(number: int) -> list[dict[str, str]]:
+    """This many of the seed gallery's pictures, spread over it: their `name` and `credit`."""
+    pictures = _pictures(FOLDER)
+    step = max(1, len(pictures) // number)
+    return [{"name": Path(one["file"]).stem, "credit": one["credit"]} for one in pictures[::step][:number]]
+
+
+def example(name: str) -> Path | None:
+    """The file of the seed gallery's picture called so."""
+    return next((FOLDER / one["file"] for one in _pictures(FOLDER) if Path(one["file"]).stem == name), None)
+
+
 @remembered
 def _pictures(folder: Path) -> list[dict[str, Any]]:
     """The list of the seed that ships with the site; empty where it is left out."""

@@ -167,7 +167,7 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
-CELERY_TASK_ROUTES = {"gallery.tasks.tag_waiting": {"queue": "tagging"}}
+CELERY_TASK_ROUTES = {f"gallery.tasks.{name}": {"queue": "tagging"} for name in ("tag_waiting", "try_pictures")}
 CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "gallery.tasks.sweep", "schedule": 30.0},

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,7 +24,7 @@ from django.db import transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from gallery import indexing, pictures
+from gallery import indexing, pictures, trying
 from gallery.models import Post, Prediction, Release, TaggingRun, TaggingState
 from gallery.profiles import to_bytes
 from tagger.release import ReleaseError, ReleaseFolder
@@ -43,6 +43,7 @@ __all__ = [
     "site_profiles",
     "sweep",
     "tag_waiting",
+    "try_pictures",
     "wake",
 ]
 
@@ -113,8 +114,41 @@ def tag_waiting(seconds: float = 60) -> int:
             fresh = len(batch.posts) > 1 or batch.posts[0].tagging_attempts == 1
             following = _next_batch(tagger, decoders, fresh_only=True) if go_on and fresh else None
             tagged += _tag(tagger, batch)
+            _try(tagger, trying.take(tagger.release_id))
             batch = following or (_next_batch(tagger, decoders) if go_on else None)
     return tagged
+
+
+def try_pictures() -> None:
+    """Tag the pictures that people only try, each with the release that it was sent for."""
+    if tagger := _active_tagger():
+        _try(tagger, trying.take(tagger.release_id))
+    for trial in trying.take():
+        try:
+            release = Release.objects.get(pk=trial.release_id)
+            other = _open(release)
+        except (Release.DoesNotExist, ReleaseError) as error:
+            trying.answer(trial.token, state="failed", reason=str(error))
+        else:
+            _try(other, [trial])
+
+
+def _try(tagger: _Tagger, trials: Iterable[trying.Trial]) -> None:
+    """Answer with every stage's tags, as pairs of tag id and confidence byte, most confident first."""
+    for trial in trials:
+        started = time.monotonic()
+        try:
+            with trial.file.open("rb") as file, pictures.open_picture(file) as image:
+                stages = tagger.predictor.every_stage(pictures.upright(image), trying.FLOOR, trying.MOST_TAGS)
+        except Exception as error:
+            logger.warning("A picture that was tried could not be tagged: %s", error)
+            trying.answer(trial.token, state="failed", reason=_reason(error))
+            continue
+        tags = {
+            stage: list(zip(tagger.tag_ids[indices].tolist(), to_bytes(confidences).tolist(), strict=True))
+            for stage, (indices, confidences) in stages.items()
+        }
+        trying.answer(trial.token, state="done", tags=tags, seconds=time.monotonic() - started)
 
 
 def _active_tagger() -> _Tagger | None:
@@ -124,12 +158,16 @@ def _active_tagger() -> _Tagger | None:
     if release is None:
         return None
     if _loaded is None or _loaded.release_id != release.pk:
-        from tagger.inference import Predictor
-
         _loaded = None  # let the old model's memory go before the new one comes
-        predictor = Predictor(release.path, device=settings.TAGGER_DEVICE, threads=settings.TAGGER_THREADS)
-        _loaded = _Tagger(release.pk, predictor, np.array(release.tag_ids, np.int64))
+        _loaded = _open(release)
     return _loaded
+
+
+def _open(release: Release) -> _Tagger:
+    from tagger.inference import Predictor
+
+    predictor = Predictor(release.path, device=settings.TAGGER_DEVICE, threads=settings.TAGGER_THREADS)
+    return _Tagger(release.pk, predictor, np.array(release.tag_ids, np.int64))
 
 
 def _is_active(tagger: _Tagger) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from gallery import tagging
+from gallery import tagging, trying
 
 
 @shared_task
@@ -13,7 +13,13 @@ def tag_waiting() -> int:
 
 
 @shared_task
+def try_pictures() -> None:
+    tagging.try_pictures()
+
+
+@shared_task
 def sweep() -> int:
+    trying.forget_old()
     return tagging.sweep()
 
 

@@ -16,6 +16,7 @@ from gallery.views import (
     staff,
     tag,
     tag_again,
+    try_it,
     upload,
     verdict,
 )
@@ -32,6 +33,9 @@ _reading = [
     path("tags/", tag.tags, name="tags"),
     path("tags/<path:name>/", tag.tag, name="tag"),
     path("profiles/choose/", preference.choose_profile, name="choose_profile"),
+    path("try/", try_it.try_it, name="try_it"),
+    path("try/examples/<str:name>/", try_it.try_example, name="try_example"),
+    path("try/<str:token>/", try_it.try_result, name="try_result"),
     path("media/<path:path>", media.media, name="media"),
 ]
 

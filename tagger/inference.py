@@ -66,6 +66,18 @@ class Predictor:
             predictions += select(confidences, self.release.score_floor, self.release.max_predictions)
         return predictions
 
+    def every_stage(self, image: Image.Image, floor: float, most: int) -> dict[str, Prediction]:
+        """One picture's tags by each stage that the release has, cut at this floor and number instead of its own."""
+        both = self.release.camie is not None and self.release.stage == "refined"
+        pixels, found = self.prepare(image)[None], {}
+        try:
+            for stage in ("refined", "initial") if both else (self.stage,):
+                self.engine.stage = stage
+                found[stage] = select(self.confidences(pixels), floor, most)[0]
+        finally:
+            self.engine.stage = self.stage
+        return found
+
     def confidences(self, pixels: np.ndarray) -> np.ndarray:
         """A stack of prepared pictures -> every tag's confidence, float32 [B, tags].
 

@@ -20,7 +20,7 @@ ROWS = (
     ("uploading", "correcting", "exporting", "releasing", "retagging", "seeding", "inviting", "signing_in", "search"),
     ("tasks",),
     ("tagging",),
-    ("indexing", "pictures", "profiles"),
+    ("captions", "indexing", "pictures", "profiles", "trying"),
     ("models",),
 )
 

@@ -54,12 +54,12 @@ def _queue() -> dict[str, object]:
         "waiting": counts.get(TaggingState.WAITING, 0),
         "failed": counts.get(TaggingState.FAILED, 0),
         "runs": TaggingRun.objects.filter(state=TaggingRun.State.RUNNING),
-        "worker": _worker(),
+        "worker": worker_answers(),
         "last_tagged": Prediction.objects.order_by("-created_at").values_list("created_at", flat=True).first(),
     }
 
 
-def _worker() -> bool:
+def worker_answers() -> bool:
     """Whether a worker answers, or wrote a prediction just now: a busy one may not answer."""
     if (alive := cache.get("worker-alive")) is None:
         recent = timezone.now() - timedelta(seconds=20)
