@@ -1,4 +1,8 @@
-"""Prints a picture's tags: python -m tagger picture.jpg [...] [--release FOLDER] [--profile KEY] [--json]."""
+"""Tags pictures and folders: python -m tagger PICTURE|FOLDER ... [--write txt] [--release FOLDER] [--profile KEY].
+
+`python -m tagger import KIND ...` makes a release of a published tagger; tagger/importing/command.py has it.
+Exit codes: 0 all pictures were tagged (or were before), 1 some could not be, 2 nothing could start.
+"""
 
 import argparse
 import json
@@ -10,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageOps
+from tqdm import tqdm
 
+from tagger.folders import FORMATS, find_pictures, unfinished, write_tags
 from tagger.release import ReleaseError, ReleaseFolder
 from tagger.thresholds import DEFAULT_PROFILE, SiteProfile, site_profiles
 from tagger.vocabulary import CATEGORIES
@@ -18,40 +24,95 @@ from tagger.vocabulary import CATEGORIES
 if TYPE_CHECKING:
     from tagger.inference import Predictor
 
+Tags = dict[str, dict[str, float]]
+
 STARTER = Path(__file__).parent / "releases" / "starter"
 SOME_FAILED, CANNOT_START = 1, 2
 
 
 def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tagger", description="Print the tags of pictures.")
-    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
+    parser = argparse.ArgumentParser(
+        prog="python -m tagger",
+        description="Print the tags of pictures, or write them beside the pictures.",
+        epilog="Exit codes: 0 all tagged, 1 some pictures could not be, 2 nothing could start."
+        " `python -m tagger import --help` tells how to bring in another tagger.",
+    )
+    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="pictures, or folders of them")
     parser.add_argument("--release", type=Path, help="a release folder; the starter unless given")
     parser.add_argument("--profile", default=DEFAULT_PROFILE, help=f"thresholds to use (default: {DEFAULT_PROFILE})")
     parser.add_argument("--stage", choices=("initial", "refined"), default="refined")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--engine", default="auto", help="auto, torch, onnxruntime or openvino")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: the engine's choice)")
+    parser.add_argument("--top", type=int, metavar="N", help="at most N tags of each category")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--write", choices=FORMATS, help="a tag file beside each picture, instead of printing")
+    parser.add_argument("--again", action="store_true", help="with --write: also pictures that have a tag file")
+    parser.add_argument("--spaces", action="store_true", help="with --write txt: spaces instead of underscores")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] == "import":
+        from tagger.importing.command import main as import_tagger
+
+        return import_tagger(argv[1:])
     options = arguments().parse_args(argv)
+    found = find_pictures(options.pictures)
+    files = unfinished(found, options.write) if options.write and not options.again else found
     try:
-        predictor = open_predictor(options)
-        profile = find_profile(predictor.release, options.profile, predictor.stage)
+        if not found:
+            raise ReleaseError("There are no pictures in these folders.")
+        if files:
+            predictor = open_predictor(options)
+            profile = find_profile(predictor.release, options.profile, predictor.stage)
     except ReleaseError as error:
         print(error, file=sys.stderr)
         return CANNOT_START
-    failed = False
-    for file, outcome in outcomes(predictor, options.pictures):
-        if isinstance(outcome, str):
-            failed = True
-            print(f"{file}: {outcome}", file=sys.stderr)
-            if options.json:
-                print(json.dumps({"file": str(file), "error": outcome}, ensure_ascii=False))
-            continue
-        tags = by_category(predictor.release, profile, *outcome)
-        print(as_json(file, predictor, profile, tags) if options.json else as_text(file, tags))
+    failed = 0
+    with tqdm(total=len(files), unit="picture", disable=None if options.write else True) as bar:
+        for file, outcome in outcomes(predictor, files) if files else ():
+            failed += not report(options, predictor, profile, file, outcome)
+            bar.update()
+    if options.write:
+        before = len(found) - len(files)
+        print(f"{len(files) - failed} tagged, {before} had a tag file, {failed} failed", file=sys.stderr)
     return SOME_FAILED if failed else 0
+
+
+def report(
+    options: argparse.Namespace,
+    predictor: "Predictor",
+    profile: SiteProfile,
+    file: Path,
+    outcome: tuple[np.ndarray, np.ndarray] | str,
+) -> bool:
+    """Prints or writes one picture's tags, or says why it has none; whether it went well."""
+    if not isinstance(outcome, str):
+        tags = by_category(predictor.release, profile, *outcome)
+        if options.top is not None:
+            tags = {category: dict(list(found.items())[: options.top]) for category, found in tags.items()}
+        try:
+            show(options, file, tags, described(file, predictor, profile, tags))
+            return True
+        except OSError as error:
+            if not options.write:
+                raise
+            outcome = f"Its tag file cannot be written ({error.strerror})."
+    tqdm.write(f"{file}: {outcome}", file=sys.stderr)
+    if options.json and not options.write:
+        print(json.dumps({"file": str(file), "error": outcome}, ensure_ascii=False))
+    return False
+
+
+def show(options: argparse.Namespace, file: Path, tags: Tags, about: dict[str, Any]) -> None:
+    if options.write:
+        write_tags(file, options.write, tags, about, options.spaces)
+    elif options.json:
+        print(json.dumps(about, ensure_ascii=False))
+    else:
+        print(as_text(file, tags))
 
 
 def open_predictor(options: argparse.Namespace) -> "Predictor":
@@ -60,7 +121,7 @@ def open_predictor(options: argparse.Namespace) -> "Predictor":
         raise ReleaseError("The starter release is not here; name a release folder with --release FOLDER.")
     from tagger.inference import Predictor  # torch takes seconds to load: only when there is work for it
 
-    return Predictor(folder, options.device, options.stage)
+    return Predictor(folder, options.device, options.stage, options.threads, options.engine)
 
 
 def find_profile(release: ReleaseFolder, key: str, stage: str) -> SiteProfile:
@@ -91,17 +152,13 @@ def prepare(predictor: "Predictor", file: Path) -> np.ndarray | str:
                 return predictor.prepare(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         return "There is no such file."
-    except IsADirectoryError:
-        return "This is a folder; name the pictures in it."
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return "The picture has too many pixels to be opened safely."
     except (OSError, ValueError, SyntaxError) as error:
         return f"This file cannot be opened as a picture ({error})."
 
 
-def by_category(
-    release: ReleaseFolder, profile: SiteProfile, tags: np.ndarray, confidences: np.ndarray
-) -> dict[str, dict[str, float]]:
+def by_category(release: ReleaseFolder, profile: SiteProfile, tags: np.ndarray, confidences: np.ndarray) -> Tags:
     """The tags on under a profile, most confident first; an exclusive category keeps its one best at any confidence."""
     codes = release.vocabulary.category_codes[tags]
     limits = np.array([profile.threshold(category) for category in CATEGORIES], dtype=np.float32)
@@ -118,13 +175,13 @@ def by_category(
     }
 
 
-def as_json(file: Path, predictor: "Predictor", profile: SiteProfile, tags: dict[str, dict[str, float]]) -> str:
+def described(file: Path, predictor: "Predictor", profile: SiteProfile, tags: Tags) -> dict[str, Any]:
     rounded = {category: {tag: round(value, 4) for tag, value in found.items()} for category, found in tags.items()}
-    line: dict[str, Any] = {"file": str(file), "release": predictor.release.name, "stage": predictor.stage}
-    return json.dumps(line | {"profile": profile.key, "tags": rounded}, ensure_ascii=False)
+    line = {"file": str(file), "release": predictor.release.name, "stage": predictor.stage}
+    return line | {"profile": profile.key, "tags": rounded}
 
 
-def as_text(file: Path, tags: dict[str, dict[str, float]]) -> str:
+def as_text(file: Path, tags: Tags) -> str:
     lines = [str(file)]
     for category, found in tags.items():
         lines.append(f"  {category}")

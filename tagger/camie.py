@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from tagger import release as releases
+from tagger.architecture import Architecture
 from tagger.model import CamieTagger
 from tagger.release import ReleaseError, ReleaseFolder
 
@@ -63,10 +64,15 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def empty_model(architecture: Architecture) -> CamieTagger:
+    """On torch's meta device: every name and shape, and no memory."""
+    with torch.device("meta"), Uninitialised():
+        return CamieTagger(architecture)
+
+
 def load_model(release: ReleaseFolder, device: torch.device, dtype: torch.dtype) -> CamieTagger:
     """The release's model in evaluation mode. Its weights never exist twice: made on no device, then assigned."""
-    with torch.device("meta"), Uninitialised():
-        model = CamieTagger(release.architecture)
+    model = empty_model(release.architecture)
     weights = releases.load_weights(release)
     expected = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     found = {key: tuple(tensor.shape) for key, tensor in weights.items()}

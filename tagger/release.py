@@ -186,11 +186,30 @@ def write(
 
 def load_weights(release: ReleaseFolder) -> "dict[str, Tensor]":
     """The tensors as stored, mapped from the file. Raises ReleaseError for a damaged file."""
-    return _load(release.weights_file)
+    return load_file(release.weights_file)
 
 
-def require_shapes(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], source: Path) -> None:
-    """Raises ReleaseError listing every kind of difference: missing, unexpected and wrong-shaped keys."""
+def read_header(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Each tensor's dtype, as safetensors names it, and shape; reads no numbers. Raises ReleaseError."""
+    try:
+        with file.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            if size > 100_000_000:
+                raise ValueError("its header is too long")
+            header = json.loads(stream.read(size))
+        header.pop("__metadata__", None)
+        return {key: (value["dtype"], tuple(value["shape"])) for key, value in header.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ReleaseError(f"{file} is not a safetensors file ({error}); copy it again.") from error
+
+
+def require_shapes(
+    expected: Mapping[str, tuple[int, ...]],
+    found: Mapping[str, tuple[int, ...]],
+    source: Path,
+    limit: int | None = 5,
+) -> None:
+    """Raises ReleaseError listing missing, unexpected and wrong-shaped keys, at most `limit` of each kind."""
     wrong = [
         f"{key} is {tuple(found[key])}, not {tuple(shape)}"
         for key, shape in expected.items()
@@ -201,7 +220,7 @@ def require_shapes(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, 
         "unexpected": [key for key in found if key not in expected],
         "wrong-shaped": wrong,
     }
-    parts = [f"{len(keys)} {kind} ({_some(keys)})" for kind, keys in differences.items() if keys]
+    parts = [f"{len(keys)} {kind} ({_some(keys, limit)})" for kind, keys in differences.items() if keys]
     if parts:
         raise ReleaseError(f"The weights in {source} do not fit the model of config.json: {'; '.join(parts)}.")
 
@@ -213,7 +232,8 @@ def refuse_pickle(file: Path) -> None:
         )
 
 
-def _some(keys: list[str], limit: int = 5) -> str:
+def _some(keys: list[str], limit: int | None) -> str:
+    limit = len(keys) if limit is None else limit
     return ", ".join(keys[:limit]) + (f" and {len(keys) - limit} more" if len(keys) > limit else "")
 
 
@@ -279,7 +299,7 @@ def _write_weights(file: Path, weights: "Mapping[str, Tensor] | Path", dtype: st
     if isinstance(weights, str | Path):
         source = Path(weights)
         refuse_pickle(source)
-        weights = _load(source)
+        weights = load_file(source)
         if all(not tensor.is_floating_point() or tensor.dtype == getattr(torch, dtype) for tensor in weights.values()):
             require_finite(weights)
             shutil.copyfile(source, file)
@@ -288,12 +308,12 @@ def _write_weights(file: Path, weights: "Mapping[str, Tensor] | Path", dtype: st
     save_file({key: _stored(tensor, getattr(torch, dtype)) for key, tensor in weights.items()}, file, {"format": "pt"})
 
 
-def _load(file: Path) -> "dict[str, Tensor]":
+def load_file(file: Path) -> "dict[str, Tensor]":
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors import torch as safetensors
 
     try:
-        return load_file(file)
+        return safetensors.load_file(file)
     except (SafetensorError, OSError) as error:
         raise ReleaseError(f"The weights in {file} are damaged ({error}); copy them again.") from error
 

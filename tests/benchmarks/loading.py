@@ -82,11 +82,10 @@ def peak() -> int:
 def load(folder: Path, tag: bool, ready: Any, go_on: Any) -> dict[str, float]:
     """Loads in this process and measures; with `tag`, one picture goes through, so that the weights' pages are in."""
     torch.set_num_threads(1)
-    import torchvision.models  # noqa: F401  the library that torch models come from, as torch itself
 
-    before, start_peak, start = memory(), peak(), time.process_time()
+    before, start = memory(), time.process_time()
     predictor = Predictor(folder, "cpu", threads=1)
-    load_cpu, load_peak = time.process_time() - start, peak() - start_peak
+    load_cpu, load_peak = time.process_time() - start, peak() - before["rss"]
     loaded = memory()
     if tag:
         predictor.confidences(np.zeros((1, 3, 512, 512), dtype=np.float32))
@@ -101,7 +100,7 @@ def load(folder: Path, tag: bool, ready: Any, go_on: Any) -> dict[str, float]:
         "private": now["private"] - before["private"],
         "shared": now["shared"],
         "proportional": now["proportional"],
-        "peak": peak() - start_peak,
+        "peak": peak() - before["rss"],
     }
 
 

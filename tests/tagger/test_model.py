@@ -76,9 +76,10 @@ def numbers(tagger: CamieTagger) -> Weights:
     return {key: tensor.double().numpy() for key, tensor in tagger.state_dict().items()}
 
 
-def test_chunk_rule_computes_what_the_published_code_computes() -> None:
+@pytest.mark.parametrize("batch", [1, 3])
+def test_chunk_rule_computes_what_the_published_code_computes(batch: int) -> None:
     tagger = releases.model(attention="chunk")
-    features = torch.randn(5, 320)
+    features = torch.randn(batch, 320)
     with torch.no_grad():
         initial, refined = tagger.head(features)
     expected = published_head(numbers(tagger), 4, 8, features.double().numpy())

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tagger.descriptor import Descriptor
+from tagger.importing import camie_v1, published
 from tagger.preprocess import Preprocess, PreprocessError
 
 CAMIE = Preprocess(64, pad_color=(0, 0, 0), alpha="drop")
@@ -46,6 +48,63 @@ def test_letterbox_against_the_published_steps() -> None:
     canvas.paste(resized, (0, (64 - resized.height) // 2))
     expected = np.asarray(canvas).transpose(2, 0, 1) / 255
     np.testing.assert_allclose(CAMIE(image), expected, atol=1e-6)
+
+
+CAMIE_V1 = Preprocess.from_config(camie_v1.PREPROCESS)
+CAMIE_V2 = Descriptor.from_config(published.CAMIE_V2.descriptor)
+
+
+def camie_picture(image: Image.Image, pad: tuple[int, int, int]) -> np.ndarray:
+    """Steps of the published code, v1 and v2 alike: uint8 [512, 512, 3]."""
+    image = image.convert("RGB")
+    width, height = image.size
+    aspect = width / height
+    if aspect > 1:
+        new_width, new_height = 512, int(512 / aspect)
+    else:
+        new_height, new_width = 512, int(512 * aspect)
+    image = image.resize((max(1, new_width), max(1, new_height)), Image.Resampling.LANCZOS)
+    canvas = Image.new("RGB", (512, 512), pad)
+    canvas.paste(image, ((512 - image.width) // 2, (512 - image.height) // 2))
+    return np.asarray(canvas)
+
+
+def noise(width: int, height: int, mode: str) -> Image.Image:
+    pixels = np.random.default_rng(width * height).integers(0, 256, (height, width, 4), dtype=np.uint8)
+    if mode == "P":
+        return Image.fromarray(pixels[..., :3]).quantize(17)
+    image = Image.fromarray(pixels, "RGBA")
+    return image if mode == "RGBA" else image.convert("RGB").convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA", "CMYK", "1"])
+@pytest.mark.parametrize("size", [(513, 512), (1023, 301), (37, 101), (1, 1), (1, 700), (700, 1), (512, 512)])
+def test_camie_pictures_are_the_published_ones_to_the_pixel(size: tuple[int, int], mode: str) -> None:
+    image = noise(*size, mode)
+    first = CAMIE_V1(image)
+    expected = camie_picture(image, (0, 0, 0)).transpose(2, 0, 1)
+    np.testing.assert_array_equal(np.rint(first * 255).astype(np.uint8), expected)
+    np.testing.assert_allclose(first, expected / 255, atol=1e-7)
+    second = CAMIE_V2.prepare(image)
+    expected = camie_picture(image, (124, 116, 104)) / 255
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    np.testing.assert_allclose(second, ((expected - mean) / std).transpose(2, 0, 1), atol=1e-6)
+
+
+def test_sixteen_bits_look_as_their_eight_bit_copy() -> None:
+    grey = np.asarray(noise(61, 43, "L"))
+    deep = Image.fromarray(grey.astype(np.uint16) * 257)
+    np.testing.assert_array_equal(CAMIE_V1(deep), CAMIE_V1(Image.fromarray(grey)))
+
+
+def test_square_pads_before_it_resizes() -> None:
+    image = noise(91, 60, "RGB")
+    canvas = Image.new("RGB", (91, 91), (255, 255, 255))
+    canvas.paste(image, (0, 15))
+    expected = canvas.resize((64, 64), Image.Resampling.BICUBIC)
+    square = Preprocess(64, geometry="square", filter="bicubic")
+    np.testing.assert_array_equal(np.rint(square(image) * 255), np.asarray(expected).transpose(2, 0, 1))
+    assert square(Image.new("RGB", (1, 20_000))).shape == (3, 64, 64)  # without a square of 400 million pixels
 
 
 def test_stretch_fills_the_square_and_filters_differ() -> None:

@@ -1,0 +1,155 @@
+"""Taggers by name: where each is published, its files, and the descriptor of those that are ONNX models."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Published:
+    """`files` lists what a download gets; of names in one tuple the first that is there. `optional` may be missing.
+
+    `revision` is a commit where one is known. Otherwise it is a branch, and the commit that it stood for is written
+    into the release.
+    """
+
+    title: str
+    repository: str
+    files: tuple[tuple[str, ...], ...]
+    licence: str = ""
+    revision: str = "main"
+    optional: tuple[str, ...] = ("README.md",)
+    model_file: str | None = "model.onnx"
+    descriptor: dict[str, Any] = field(default_factory=dict)
+
+
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+CLIP = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]}
+CSV = {"file": "selected_tags.csv", "format": "csv", "name": "name", "category": "category", "count": "count"}
+
+CAMIE_V1 = Published(
+    title="Camie Tagger v1",
+    repository="Camais03/camie-tagger",
+    licence="GPL-3.0",
+    # Only the first digits of the refresh's commit are known (29b445b), and the hub wants all forty.
+    revision="main",
+    files=(
+        ("model_refined.safetensors",),
+        ("metadata.json", "model/metadata.json"),
+        ("thresholds.json", "model/thresholds.json"),
+    ),
+    optional=("README.md", "model_info_refined.json", "model/model_info_refined.json"),
+    model_file=None,
+)
+
+CAMIE_V2 = Published(
+    title="Camie Tagger v2",
+    repository="Camais03/camie-tagger-v2",
+    licence="GPL-3.0",
+    revision="7f3e05b647ef227c6a011e93d6324fbce7d3b251",
+    files=(("camie-tagger-v2.onnx",), ("camie-tagger-v2-metadata.json",)),
+    model_file="camie-tagger-v2.onnx",
+    descriptor={
+        "input": {
+            "layout": "NCHW",
+            "channels": "RGB",
+            "scale": 1,
+            "size": 512,
+            "geometry": "letterbox",
+            "filter": "lanczos",
+            "pad_color": [124, 116, 104],
+            "alpha": "drop",
+            **IMAGENET,
+        },
+        # Outputs: initial_predictions, refined_predictions, selected_candidates; the initial one misses characters.
+        "output": {"index": 1, "activation": "sigmoid"},
+        "vocabulary": {
+            "file": "camie-tagger-v2-metadata.json",
+            "format": "json",
+            "names": "dataset_info.tag_mapping.idx_to_tag",
+            "categories": "dataset_info.tag_mapping.tag_to_category",
+        },
+        "exclusive_categories": ["rating"],
+        # Published for all tags: best micro and best macro F1. The lower one is what other programs begin with.
+        "thresholds": {"overall": {"balanced": 0.491837, "micro_opt": 0.614286, "macro_opt": 0.491837}},
+    },
+)
+
+WD_V3 = Published(
+    title="WD Tagger v3",
+    repository="SmilingWolf/wd-vit-tagger-v3",
+    licence="Apache-2.0",
+    files=(("model.onnx",), ("selected_tags.csv",)),
+    descriptor={
+        "input": {
+            "layout": "NHWC",
+            "channels": "BGR",
+            "scale": 255,
+            "size": 448,
+            "geometry": "square",
+            "filter": "bicubic",
+            "pad_color": [255, 255, 255],
+            "alpha": "composite",
+        },
+        "output": {"index": 0, "activation": "identity"},
+        "vocabulary": CSV,
+        "exclusive_categories": ["rating"],
+        "thresholds": {"overall": 0.35, "general": 0.35, "character": 0.85},
+    },
+)
+
+PIXAI_V0_9 = Published(
+    title="PixAI Tagger v0.9",
+    repository="deepghs/pixai-tagger-v0.9-onnx",
+    files=(("model.onnx",), ("selected_tags.csv",)),
+    descriptor={
+        "input": {
+            "layout": "NCHW",
+            "channels": "RGB",
+            "scale": 1,
+            "size": 448,
+            "geometry": "stretch",
+            "filter": "bilinear",
+            "pad_color": [255, 255, 255],
+            "alpha": "composite",
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.5, 0.5, 0.5],
+        },
+        # Outputs: embedding, logits, prediction.
+        "output": {"name": "prediction", "activation": "identity"},
+        "vocabulary": CSV,
+        "exclusive_categories": [],
+        "thresholds": {"overall": 0.30, "general": 0.30, "character": 0.75},
+    },
+)
+
+JOYTAG = Published(
+    title="JoyTag",
+    repository="fancyfeast/joytag",
+    licence="Apache-2.0",
+    files=(("model.onnx",), ("top_tags.txt",)),
+    descriptor={
+        "input": {
+            "layout": "NCHW",
+            "channels": "RGB",
+            "scale": 1,
+            "size": 448,
+            "geometry": "square",
+            "filter": "bicubic",
+            "pad_color": [255, 255, 255],
+            "alpha": "drop",
+            **CLIP,
+        },
+        "output": {"index": 0, "activation": "sigmoid"},
+        "vocabulary": {"file": "top_tags.txt", "format": "lines"},
+        "exclusive_categories": [],
+        "thresholds": {"overall": 0.40},
+    },
+)
+
+PUBLISHED = {
+    "camie-v1": CAMIE_V1,
+    "camie-v2": CAMIE_V2,
+    "wd-v3": WD_V3,
+    "pixai-v0.9": PIXAI_V0_9,
+    "joytag": JOYTAG,
+}
