@@ -21,7 +21,7 @@ def download(
     tell: Callable[[str], object] = print,
 ) -> str:
     """The commit that was fetched. Raises ReleaseError with the remedy."""
-    import httpx
+    import httpx2
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -41,7 +41,7 @@ def download(
         raise ReleaseError(f"{repository} has no revision {revision}; choose one with --revision.") from error
     except RepositoryNotFoundError as error:
         raise ReleaseError(f"There is no public repository {repository}; choose one with --repository.") from error
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
         raise ReleaseError(f"The download stopped ({error}); start it again to go on where it stopped.") from error
     return str(info.sha)
 

@@ -1,0 +1,109 @@
+"""Downloads from a hub on this machine, through the hub's own library."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tagger import release
+from tagger.importing import command
+from tagger.importing.download import choose_files, download
+from tagger.importing.published import CAMIE_V1, JOYTAG, PUBLISHED
+from tagger.release import ReleaseError
+from tests.tagger.importing import hub as hubs
+from tests.tagger.importing.test_onnx_model import joytag
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[hubs.Hub]:
+    (tmp_path / "made").mkdir()
+    joytag(tmp_path / "made")
+    files = {file.name: file.read_bytes() for file in (tmp_path / "made").iterdir()}
+    files |= {"README.md": b"# JoyTag\n", "model.safetensors": b"not asked for"}
+    with hubs.running(hubs.Hub(JOYTAG.repository, files, {"model.onnx"})) as running:
+        yield running
+
+
+def fetch(hub: hubs.Hub, folder: Path, revision: str | None = None) -> str:
+    return download(JOYTAG, folder, revision=revision, endpoint=hub.address, tell=lambda line: None)
+
+
+def bodies(hub: hubs.Hub) -> list[str]:
+    """The files that were sent, in order."""
+    return [path.rsplit("/", 1)[1] for method, path, _ in hub.requests if method == "GET" and "/resolve/" in path]
+
+
+def test_a_download_becomes_a_release_that_names_its_commit(
+    hub: hubs.Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["joytag", "--download", "--endpoint", hub.address, "--out", str(tmp_path / "release")]
+    assert command.main(words) == 0
+    assert f"fancyfeast/joytag at commit {hubs.COMMIT}" in capsys.readouterr().out
+    assert release.read(tmp_path / "release").config["source"] == f"fancyfeast/joytag at commit {hubs.COMMIT}"
+    assert bodies(hub) == ["model.onnx", "top_tags.txt", "README.md"]
+    assert (tmp_path / "release-files" / "top_tags.txt").read_bytes() == hub.files["top_tags.txt"]
+
+
+def test_what_is_there_and_whole_is_not_fetched_again(hub: hubs.Hub, tmp_path: Path) -> None:
+    assert fetch(hub, tmp_path / "files") == hubs.COMMIT
+    hub.requests.clear()
+    assert fetch(hub, tmp_path / "files") == hubs.COMMIT
+    assert bodies(hub) == []
+
+
+def test_a_broken_connection_goes_on_where_it_stopped(hub: hubs.Hub, tmp_path: Path) -> None:
+    hub.files["model.onnx"] += bytes(3_000_000)
+    hub.cut["model.onnx"] = 1_500_000
+    fetch(hub, tmp_path / "files")
+    assert (tmp_path / "files" / "model.onnx").read_bytes() == hub.files["model.onnx"]
+    ranges = [wanted for method, path, wanted in hub.requests if method == "GET" and path.endswith("model.onnx")]
+    assert ranges[0] is None
+    assert ranges[1] is not None
+    assert ranges[1].startswith("bytes=")
+    assert ranges[1] != "bytes=0-"
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "top_tags.txt"])
+def test_a_wrong_checksum_keeps_nothing(hub: hubs.Hub, tmp_path: Path, name: str) -> None:
+    hub.damaged.add(name)
+    with pytest.raises(ReleaseError, match=f"{name} came damaged.*start the download again"):
+        fetch(hub, tmp_path / "files")
+    assert not (tmp_path / "files" / name).exists()
+    hub.damaged.clear()
+    fetch(hub, tmp_path / "files")
+    assert (tmp_path / "files" / name).read_bytes() == hub.files[name]
+
+
+def test_what_the_hub_lacks_is_a_sentence(hub: hubs.Hub, tmp_path: Path) -> None:
+    with pytest.raises(ReleaseError, match="no revision v9; choose one with --revision"):
+        fetch(hub, tmp_path, "v9")
+    del hub.files["top_tags.txt"]
+    with pytest.raises(ReleaseError, match="has no top_tags.txt at this revision"):
+        fetch(hub, tmp_path)
+    hub.repository = "somebody/else"
+    with pytest.raises(ReleaseError, match="no public repository fancyfeast/joytag"):
+        fetch(hub, tmp_path)
+
+
+def test_without_a_hub_the_download_says_how_to_go_on(tmp_path: Path) -> None:
+    with pytest.raises(ReleaseError, match="start it again to go on where it stopped"):
+        download(JOYTAG, tmp_path, endpoint="http://127.0.0.1:9", tell=lambda line: None)
+
+
+def test_either_published_place_will_do() -> None:
+    weights = CAMIE_V1.files[0][0]
+    assert choose_files(CAMIE_V1, dict.fromkeys([weights, "metadata.json", "thresholds.json"])) == [
+        weights,
+        "metadata.json",
+        "thresholds.json",
+    ]
+    folder = dict.fromkeys([weights, "model/metadata.json", "model/thresholds.json", "README.md"])
+    assert choose_files(CAMIE_V1, folder) == [weights, "model/metadata.json", "model/thresholds.json", "README.md"]
+
+
+def test_only_known_taggers_can_be_downloaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "d.json").write_text("{}")
+    words = ["onnx", "--download", "--descriptor", str(tmp_path / "d.json"), "--out", str(tmp_path / "release")]
+    assert command.main(words) == 2
+    assert "Only the taggers known by name" in capsys.readouterr().err
+    assert all(len(one.revision) in (4, 40) for one in PUBLISHED.values())
