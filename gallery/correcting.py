@@ -10,7 +10,19 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 
 from gallery import indexing
-from gallery.models import CATEGORY_ORDER, Category, Post, Rating, Tag, TagAlias, TagIndex, Verdict
+from gallery.models import (
+    CATEGORY_ORDER,
+    Category,
+    Post,
+    Prediction,
+    Rating,
+    Release,
+    Tag,
+    TagAlias,
+    TagIndex,
+    Verdict,
+    typed_name,
+)
 from gallery.profiles import Thresholds
 
 logger = logging.getLogger(__name__)
@@ -38,6 +50,15 @@ class PostTag:
     on: bool
     verdict: bool | None
     implied: bool  # only an implication brings it
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one release said of a post: its surest tags with their bytes, and how many more it named."""
+
+    prediction: Prediction
+    tags: list[tuple[Tag, int]]
+    more: int
 
 
 @transaction.atomic
@@ -94,7 +115,7 @@ def canonical(tag: Tag) -> Tag:
 
 
 def _parse(text: str) -> tuple[str, Category]:
-    name, category = "_".join(text.lower().split()), Category.GENERAL
+    name, category = typed_name(text), Category.GENERAL
     prefix, colon, rest = name.partition(":")
     if colon and prefix in _CATEGORIES:
         name, category = rest.strip("_"), _CATEGORIES[prefix]
@@ -164,3 +185,15 @@ def _post_tag(
         verdict=verdict,
         implied=verdict is None and tag.pk not in predicted,
     )
+
+
+def said_of(post: Post, most: int = 20) -> list[Said]:
+    """What each release said of a post, the newest first, whatever people said since; two queries."""
+    rows = post.predictions.select_related("release").defer(*Release.bulk("release__"))
+    rows = list(rows.order_by("-created_at", "-id"))
+    surest = [sorted(indexing.unpack(row).items(), key=lambda item: (-item[1], item[0]))[:most] for row in rows]
+    tags = Tag.objects.defer("histogram").in_bulk({tag_id for named in surest for tag_id, _ in named})
+    return [
+        Said(row, [(tags[tag_id], byte) for tag_id, byte in named], len(row.tag_ids) - len(named))
+        for row, named in zip(rows, surest, strict=True)
+    ]

@@ -5,7 +5,7 @@ from typing import Any
 from django import forms
 from django.utils.datastructures import MultiValueDict
 
-from gallery.models import CATEGORY_ORDER, Category, Invitation, Profile, Tag, TagAlias
+from gallery.models import CATEGORY_ORDER, Category, Invitation, Profile, Tag, TagAlias, typed_name
 
 # A post has one rating whatever its confidence, so a profile has no threshold for it.
 PROFILE_CATEGORIES = [category for category in CATEGORY_ORDER if category != Category.RATING]
@@ -99,6 +99,7 @@ class ProfileForm(forms.Form):
         ]
         if data is not None:
             pairs = zip(data.getlist("tag"), data.getlist("tag_percent"), strict=False)
+            pairs = [(tag.replace("\0", ""), percent) for tag, percent in pairs]
             self.tag_rows = [{"tag": tag, "percent": percent, "error": ""} for tag, percent in pairs if tag.strip()]
 
     def category_fields(self) -> list[forms.BoundField]:
@@ -118,7 +119,7 @@ class ProfileForm(forms.Form):
         }
 
     def _by_tag(self) -> dict[str, float]:
-        named = {row["tag"]: row["tag"].strip().lower().replace(" ", "_") for row in self.tag_rows}
+        named = {row["tag"]: typed_name(row["tag"]) for row in self.tag_rows}
         known = set(Tag.objects.filter(name__in=named.values()).values_list("name", flat=True))
         aliases = dict(TagAlias.objects.filter(name__in=named.values()).values_list("name", "tag__name"))
         by_tag: dict[str, float] = {}

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from django.conf import settings
+from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse
 
 from gallery.http import to_login
@@ -25,6 +26,17 @@ def members_only(get_response: View) -> View:
         closed = settings.SITE_MODE == "members" and not request.user.is_authenticated
         if closed and not request.path.startswith(_OPEN_TO_ALL):
             return to_login(request)
+        return get_response(request)
+
+    return middleware
+
+
+def readable_address(get_response: View) -> View:
+    """Refuse addresses with a null character in them: no row can hold one, and the database says so by an error."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if "\0" in request.path or "%00" in request.META.get("QUERY_STRING", ""):
+            raise BadRequest("The address has a null character in it.")
         return get_response(request)
 
     return middleware

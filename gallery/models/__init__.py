@@ -5,7 +5,7 @@ from gallery.models.post import THUMBNAIL_SIZES, Post
 from gallery.models.prediction import Prediction
 from gallery.models.profile import Preference, Profile
 from gallery.models.release import Release
-from gallery.models.tag import Tag, TagAlias, TagImplication
+from gallery.models.tag import Tag, TagAlias, TagImplication, typed_name
 from gallery.models.tag_index import TagIndex
 from gallery.models.tagging_run import TaggingRun
 from gallery.models.verdict import Verdict
@@ -30,4 +30,5 @@ __all__ = [
     "TaggingRun",
     "TaggingState",
     "Verdict",
+    "typed_name",
 ]

@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+import unicodedata
+
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 
 from gallery.models.choices import Category
+
+
+def typed_name(text: str) -> str:
+    """What somebody typed as tags are stored: lower case, composed, words joined by underscores."""
+    return "_".join(unicodedata.normalize("NFC", text).lower().split())
 
 
 class Tag(models.Model):

@@ -92,7 +92,7 @@ def suggest(request: HttpRequest) -> JsonResponse:
     """Completions of the word that ends at the cursor."""
     text = request.GET.get("q", "")[:1000]
     cursor = request.GET.get("cursor", "")
-    before = text[: int(cursor)] if cursor.isdecimal() else text
+    before = text[: int(cursor)] if cursor.isdecimal() and len(cursor) < 5 else text
     found = search.suggest(before, profiles.resolve(profiles.chosen(request)), limit=_SUGGESTIONS)
     return JsonResponse({"suggestions": [_as_json(suggestion) for suggestion in found]})
 

@@ -6,7 +6,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_safe
 
 from gallery import profiles, search
-from gallery.models import CATEGORY_ORDER, Category, Tag, TagAlias
+from gallery.models import CATEGORY_ORDER, Category, Tag, TagAlias, typed_name
 
 _PAGE = 100
 
@@ -17,7 +17,7 @@ def tags(request: HttpRequest) -> HttpResponse:
 
     Pages go by the count at any confidence, which has an index; within a page by the visitor's.
     """
-    name = "_".join(request.GET.get("name", "").lower().split())
+    name = typed_name(request.GET.get("name", ""))
     category = request.GET.get("category", "")
     found = Tag.objects.order_by("-post_count", "name")
     if name:

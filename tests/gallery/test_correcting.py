@@ -25,6 +25,12 @@ def test_a_verdict_keeps_who_and_what_they_saw(post):
     assert (row.tag_ids, bytes(row.confidences)) == ([cat.id], b"\0\xff")
 
 
+def test_a_name_typed_with_loose_accents_is_the_composed_one(post):
+    tag = correcting.add(post, "Cafe\u0301 Table", make_user())
+    assert tag.name == "caf\u00e9_table"
+    assert correcting.add(post, "caf\u00e9_table", make_user()) == tag
+
+
 def test_undo_brings_the_prediction_back(post):
     hat, release, user = make_tag("hat"), make_release(), make_user()
     predict(post, release, {hat: 0.5})

@@ -84,3 +84,13 @@ def test_on_a_site_for_members_strangers_see_no_tags(tags, settings):
     settings.SITE_MODE = "members"
     assert Client().get("/tags/").url.startswith("/login/")
     assert Client().get("/tags/smile/").url.startswith("/login/")
+
+
+@pytest.mark.parametrize("address", ["/tags/?name=a%00b", "/tags/a%00b/", "/suggest/?q=%00", "/profiles/?from=%00"])
+def test_an_address_that_no_row_can_hold_is_refused(address):
+    assert Client().get(address).status_code == 400
+
+
+def test_a_name_is_found_however_its_accents_are_typed():
+    make_tag("caf\u00e9_table")
+    assert "caf\u00e9_table" in Client().get("/tags/", {"name": "Cafe\u0301 Table"}).content.decode()
