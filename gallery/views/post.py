@@ -9,7 +9,7 @@ from django.shortcuts import redirect, render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_POST, require_safe
 
-from gallery import profiles, search, uploading
+from gallery import correcting, profiles, search, uploading
 from gallery.captions import captions
 from gallery.http import member_only
 from gallery.models import Post
@@ -25,7 +25,7 @@ def post(request: HttpRequest, pk: int) -> HttpResponse:
     if not request.htmx:
         template = "post/post.html"
         context["caption"] = captions([pk], context["thresholds"])[pk]
-        context["predictions"] = found.predictions.select_related("release").order_by("-created_at")
+        context["predictions"] = correcting.said_of(found)
         context |= _neighbours(context["q"], context["thresholds"], pk)
     response = render(request, template, context)
     patch_vary_headers(response, ["HX-Request"])

@@ -2,7 +2,7 @@ import pytest
 from django.test import Client
 
 from gallery import indexing
-from gallery.models import Category, Post, PostStatus, TaggingState
+from gallery.models import Category, Post, PostStatus, Tag, TaggingState
 from tests.gallery.making import make_post, make_release, make_site_profiles, make_tag, make_user, predict
 from tests.gallery.views.people import signed_in
 
@@ -35,6 +35,17 @@ def test_the_page_shows_what_is_on(post):
 
 def test_all_that_was_predicted_can_be_shown(post):
     assert ">hat<" in _text(f"/posts/{post.pk}/?show=all")
+
+
+def test_each_release_shows_what_it_said_and_how_sure(post):
+    second, hat = make_release("second", active=False, tags=[]), Tag.objects.get(name="hat")
+    predict(post, second, {hat: 0.7})
+    signed_in().post(f"/posts/{post.pk}/verdicts/{hat.pk}/", {"answer": "no"})
+    newer, older = Client().get(f"/posts/{post.pk}/").context["predictions"]
+    assert (newer.prediction.release, [tag.name for tag, _ in newer.tags]) == (second, ["hat"])
+    assert [(tag.name, byte) for tag, byte in older.tags] == [("smile", 228), ("saber_(fate)", 203), ("hat", 76)]
+    text = _text(f"/posts/{post.pk}/")
+    assert "<details>" in text and "70%" in text and "30%" in text
 
 
 def test_strangers_see_no_verdict_buttons(post):
