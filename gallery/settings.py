@@ -127,6 +127,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "gallery.middleware.readable_address",
     "gallery.middleware.members_only",
     "gallery.middleware.content_security_policy",
 ]
@@ -169,9 +170,11 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
 CELERY_TASK_ROUTES = {f"gallery.tasks.{name}": {"queue": "tagging"} for name in ("tag_waiting", "try_pictures")}
 CELERY_TASK_DEFAULT_QUEUE = "default"
+# What no worker took before the next one is sent is not needed any more.
+_EVERY_30_SECONDS = {"schedule": 30.0, "options": {"expires": 30.0}}
 CELERY_BEAT_SCHEDULE = {
-    "sweep": {"task": "gallery.tasks.sweep", "schedule": 30.0},
-    "histograms": {"task": "gallery.tasks.refresh_histograms", "schedule": 30.0},
+    "sweep": {"task": "gallery.tasks.sweep", **_EVERY_30_SECONDS},
+    "histograms": {"task": "gallery.tasks.refresh_histograms", **_EVERY_30_SECONDS},
 }
 
 STATIC_URL = "/static/"
