@@ -17,7 +17,7 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.http import HttpRequest
 from django.utils.text import slugify
 
-from gallery.models import Category, PostStatus, Preference, Profile, Tag, TagIndex
+from gallery.models import Category, PostStatus, Preference, Profile, Release, Tag, TagIndex
 
 HUMAN_YES = 255
 SCALE = 254
@@ -90,7 +90,7 @@ def on(thresholds: Thresholds, tag_ids: np.ndarray, confidences: np.ndarray, cat
 
 def site_profiles() -> list[Profile]:
     """The active release's profiles; none before a release is active."""
-    return list(Profile.objects.filter(owner=None, release__active=True).select_related("release"))
+    return list(Profile.objects.filter(owner=None, release__active=True))
 
 
 def default_profile() -> Profile:
@@ -116,7 +116,8 @@ def chosen(request: HttpRequest) -> Profile:
 def _member_choice(user: User) -> Profile | None:
     if not user.is_authenticated:
         return None
-    preference = Preference.objects.filter(user_id=user.pk).select_related("profile__release").first()
+    rows = Preference.objects.filter(user_id=user.pk).select_related("profile__release")
+    preference = rows.defer(*Release.bulk("profile__release__")).first()
     return _current(preference.profile) if preference and preference.profile else None
 
 
@@ -125,14 +126,14 @@ def _visitor_choice(request: HttpRequest) -> Profile | None:
     session = getattr(request, "session", None)
     if request.user.is_authenticated or session is None or not (key := session.get(_SESSION_KEY)):
         return None
-    return Profile.objects.filter(owner=None, release__active=True, key=key).select_related("release").first()
+    return Profile.objects.filter(owner=None, release__active=True, key=key).first()
 
 
 def _current(profile: Profile) -> Profile | None:
     """A site profile of an old release becomes the active release's one of the same key."""
     if profile.owner_id is not None or (profile.release and profile.release.active):
         return profile
-    return Profile.objects.filter(owner=None, release__active=True, key=profile.key).select_related("release").first()
+    return Profile.objects.filter(owner=None, release__active=True, key=profile.key).first()
 
 
 def choose(request: HttpRequest, profile: Profile) -> None:

@@ -53,18 +53,26 @@ def start(scope: str, query: str, user: AbstractBaseUser | None, thresholds: Thr
     with transaction.atomic():
         run = TaggingRun.objects.create(release=release, started_by=user, scope=scope, query=query, total=0)
         for posts in _scopes(scope, query, thresholds, release):
-            run.total += posts.update(
-                tagging_state=TaggingState.WAITING,
-                tagging_attempts=0,
-                tagging_error="",
-                priority=Post.RERUN_PRIORITY,
-                tagging_run=run,
-            )
+            run.total += _let_wait(posts, run)
         if not run.total:
             raise RetaggingError("No post would be tagged again: choose another search, or all posts.")
         run.save(update_fields=["total"])
         transaction.on_commit(tagging.wake, robust=True)
     return run
+
+
+def _let_wait(posts: QuerySet[Post], run: TaggingRun) -> int:
+    """Hand posts to the tagger; locked in order of id, as everybody does, so that no two wait for each other."""
+    ids = list(posts.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True))
+    for start in range(0, len(ids), _CHUNK):
+        Post.objects.filter(pk__in=ids[start : start + _CHUNK]).update(
+            tagging_state=TaggingState.WAITING,
+            tagging_attempts=0,
+            tagging_error="",
+            priority=Post.RERUN_PRIORITY,
+            tagging_run=run,
+        )
+    return len(ids)
 
 
 def progress(run: TaggingRun) -> Progress:
@@ -99,7 +107,7 @@ def retry(posts: QuerySet[Post]) -> int:
 
 
 def _active_release() -> Release:
-    release = Release.objects.filter(active=True).first()
+    release = Release.objects.filter(active=True).defer(*Release.bulk()).first()
     if release is None:
         raise RetaggingError("No release is active: activate one first.")
     return release

@@ -30,6 +30,11 @@ class Release(models.Model):
     def __str__(self) -> str:
         return self.title
 
+    @classmethod
+    def bulk(cls, path: str = "") -> list[str]:
+        """The large columns, as queries that only name a release should defer them: a vocabulary has 70,000 tags."""
+        return [f"{path}{column}" for column in ("tag_ids", "config", "metrics", "card")]
+
     @property
     def path(self) -> Path:
         return Path(self.folder)

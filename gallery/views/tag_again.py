@@ -19,7 +19,7 @@ def tag_again(request: HttpRequest) -> HttpResponse:
     """A GET with a scope says how many posts that is and how long it takes; a POST starts it."""
     asked = request.POST if request.method == "POST" else request.GET
     form = TagAgainForm(asked if "scope" in asked else None)
-    release = Release.objects.filter(active=True).first()
+    release = Release.objects.filter(active=True).defer(*Release.bulk()).first()
     context: dict[str, object] = {"form": form, "release": release, "runs": _runs()[:20]}
     if release and form.is_valid():
         try:
@@ -41,7 +41,7 @@ def _thresholds(request: HttpRequest) -> profiles.Thresholds:
 
 
 def _runs():
-    return TaggingRun.objects.select_related("release", "started_by")
+    return TaggingRun.objects.select_related("release", "started_by").defer(*Release.bulk("release__"))
 
 
 @require_safe
