@@ -16,7 +16,9 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,7 @@ import numpy as np
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.files.storage import default_storage
-from django.db import transaction
+from django.db import DatabaseError, connection, transaction
 from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
@@ -39,6 +41,8 @@ logger = logging.getLogger(__name__)
 _LISTED = [category for category in Category if category != Category.RATING]
 _ROWS_A_GROUP = 100  # small row groups stream and shuffle well
 _SHARD_BYTES = 400 * 1024 * 1024
+_LOCK = 0x6578_706F  # with an export's id; any number that no other advisory lock of the site uses
+_UNSENT_SECONDS = 60  # a worker that is free begins within this time
 
 
 class ExportError(ValueError):
@@ -58,7 +62,7 @@ def _send(row: Export) -> None:
 
 
 def run(export_id: int) -> None:
-    """What the worker does; nothing when it was done or deleted meanwhile."""
+    """What the worker does; nothing when it was done or deleted meanwhile, or another one writes it."""
     row = Export.objects.filter(pk=export_id, state=Export.State.RUNNING).first()
     if row is not None:
         try:
@@ -73,18 +77,53 @@ def export(row: Export, folder: Path | None = None, everything: bool = False) ->
     Posts that someone judged, or all of them; `folder` is by default one under EXPORTS_DIR.
     """
     folder = folder or settings.EXPORTS_DIR / f"export-{row.pk}-{row.created_at:%Y%m%d-%H%M%S}"
+    with _held(row) as ours:
+        if not ours:
+            raise ExportError(f"Export {row.pk} is being written, or was: see the list of exports.")
+        try:
+            _write(row, folder.absolute(), everything)
+        except ExportError as error:
+            _fail(row, str(error))
+            raise
+        except OSError as error:
+            sentence = f"The export can't be written to {folder} ({error.strerror or error}): make room there."
+            _fail(row, sentence)
+            raise ExportError(sentence) from error
+        except Exception as error:
+            _fail(row, f"The export broke off: {error}")
+            raise
+
+
+def sweep() -> int:
+    """Let exports fail whose writer died, and ask again for those that no worker began; returns how many failed."""
+    broken = 0
+    for row in Export.objects.filter(state=Export.State.RUNNING):
+        with _held(row) as ours:
+            if ours and row.total:
+                for left in settings.EXPORTS_DIR.glob(f".export-{row.pk}-*"):
+                    shutil.rmtree(left, ignore_errors=True)
+                _fail(row, "The worker was stopped while it wrote: export again.")
+                broken += 1
+            elif ours and row.created_at < timezone.now() - timedelta(seconds=_UNSENT_SECONDS):
+                tagging.send("run_export", row.pk)
+    return broken
+
+
+@contextmanager
+def _held(row: Export) -> Iterator[bool]:
+    """Be the only one to write an export that runs; False when another does, or it ended.
+
+    The lock ends with its database session, so that a killed writer holds it no longer.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_try_advisory_lock(%s, %s)", [_LOCK, row.pk])
+        held = cursor.fetchone()[0]
     try:
-        _write(row, folder.absolute(), everything)
-    except ExportError as error:
-        _fail(row, str(error))
-        raise
-    except OSError as error:
-        sentence = f"The export can't be written to {folder} ({error.strerror or error}): make room there."
-        _fail(row, sentence)
-        raise ExportError(sentence) from error
-    except Exception as error:
-        _fail(row, f"The export broke off: {error}")
-        raise
+        yield held and Export.objects.filter(pk=row.pk, state=Export.State.RUNNING).exists()
+    finally:
+        if held:
+            with suppress(DatabaseError), connection.cursor() as cursor:
+                cursor.execute("select pg_advisory_unlock(%s, %s)", [_LOCK, row.pk])
 
 
 def _fail(row: Export, sentence: str) -> None:
@@ -101,6 +140,8 @@ def _write(row: Export, folder: Path, everything: bool) -> None:
         raise ExportError("There is nothing to export: say yes or no to some tags first.")
     if folder.exists():
         raise ExportError(f"{folder} exists already: choose another folder, or remove it.")
+    row.done = 0
+    row.save(update_fields=["total", "done"])  # from here on it is begun
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -130,7 +171,7 @@ class _Counts:
 
 
 def _about(name: str, everything: bool, counts: _Counts) -> dict[str, Any]:
-    release = Release.objects.filter(active=True).first()
+    release = Release.objects.filter(active=True).values_list("name", flat=True).first()
     return {
         "format": "manabooru-dataset",
         "version": 1,
@@ -139,7 +180,7 @@ def _about(name: str, everything: bool, counts: _Counts) -> dict[str, Any]:
         "source": settings.SITE_NAME,
         "licence": "",
         "filters": {"posts": "all" if everything else "judged", "profile": profiles.default_profile().key},
-        "release": release.name if release else None,
+        "release": release,
         "counts": {"train": counts.posts},
         "vocabulary": [
             {"name": name, "category": category, "count": count}
@@ -205,7 +246,7 @@ def _groups(row: Export, posts: QuerySet[Post], counts: _Counts) -> Iterator[lis
         known = _Known.about(chunk, thresholds)
         rows = [each for post in chunk if (each := _row(post, known, counts)) is not None]
         row.done += len(chunk)
-        row.save(update_fields=["total", "done"])
+        row.save(update_fields=["done"])
         if rows:
             yield rows
 
@@ -224,7 +265,8 @@ class _Known:
     def about(cls, posts: list[Post], thresholds: profiles.Thresholds) -> _Known:
         ids = [post.pk for post in posts]
         index = TagIndex.objects.in_bulk(ids)
-        predictions = {row.post_id: row for row in indexing.current_predictions(ids).select_related("release")}
+        rows = indexing.current_predictions(ids).select_related("release").defer(*Release.bulk("release__"))
+        predictions = {row.post_id: row for row in rows}
         verdicts: dict[int, list[Verdict]] = {}
         for verdict in Verdict.objects.filter(post_id__in=ids).order_by("id"):
             verdicts.setdefault(verdict.post_id, []).append(verdict)

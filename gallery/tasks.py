@@ -19,8 +19,10 @@ def try_pictures() -> None:
 
 @shared_task
 def sweep() -> int:
+    from gallery import exporting
+
     trying.forget_old()
-    return tagging.sweep()
+    return tagging.sweep() + exporting.sweep()
 
 
 @shared_task

@@ -1,10 +1,15 @@
 import io
 import json
+from datetime import timedelta
 
+import psycopg
 import pytest
+from celery import current_app
 from datasets import load_dataset
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
+from django.db import connection
+from django.utils import timezone
 
 from gallery import correcting, exporting, indexing, tasks, uploading
 from gallery.models import Category, Export
@@ -111,3 +116,48 @@ def test_a_message_that_comes_twice_exports_once(judged):
     tasks.run_export(row.pk)
     tasks.run_export(row.pk + 1)
     assert Export.objects.get().state == "done"
+
+
+@pytest.fixture
+def elsewhere(db):
+    """Another database session, as another worker has."""
+    with psycopg.connect(**connection.get_connection_params(), autocommit=True) as session:
+        yield session
+
+
+def test_an_export_whose_worker_was_killed_fails_and_leaves_nothing(judged, data):
+    row = Export.objects.create(total=9, done=4)
+    left = data / "exports" / f".export-{row.pk}-20260101-000000.abc" / "data"
+    left.mkdir(parents=True)
+    assert exporting.sweep() == 1
+    row.refresh_from_db()
+    assert (row.state, row.error) == ("failed", "The worker was stopped while it wrote: export again.")
+    assert not list((data / "exports").iterdir())
+    exporting.run(row.pk)
+    assert Export.objects.get().state == "failed"
+
+
+def test_an_export_that_another_worker_writes_is_left_to_it(judged, elsewhere):
+    row = Export.objects.create(total=9, done=4)
+    elsewhere.execute("select pg_advisory_lock(%s, %s)", [exporting._LOCK, row.pk])
+    assert exporting.sweep() == 0
+    exporting.run(row.pk)
+    row.refresh_from_db()
+    assert (row.state, row.done) == ("running", 4)
+    elsewhere.execute("select pg_advisory_unlock(%s, %s)", [exporting._LOCK, row.pk])
+    exporting.run(row.pk)
+    row.refresh_from_db()
+    assert (row.state, row.total, row.done) == ("done", 1, 1)
+
+
+def test_an_export_whose_message_was_lost_is_sent_again(judged):
+    row = Export.objects.create()
+    with current_app.connection_for_write() as broker:
+        queue = broker.SimpleQueue("default")
+        queue.clear()
+        assert exporting.sweep() == 0 and queue.qsize() == 0
+        Export.objects.update(created_at=timezone.now() - timedelta(hours=1))
+        assert exporting.sweep() == 0 and queue.qsize() == 1
+        queue.clear()
+    row.refresh_from_db()
+    assert row.state == "running"
