@@ -60,8 +60,8 @@ def staff_only(view: View) -> View:
 
 
 def next_path(request: HttpRequest, default: str = "/") -> str:
-    """Where a form asked to go after it, if that is on this site."""
-    target = request.POST.get("next", "")
+    """Where a form or an address asks to go after it, if that is on this site."""
+    target = request.POST.get("next") or request.GET.get("next", "")
     return target if url_has_allowed_host_and_scheme(target, {request.get_host()}) else default
 
 

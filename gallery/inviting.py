@@ -48,19 +48,24 @@ def accept(token: str, username: str, password: str) -> AbstractUser:
         cursor.execute("select pg_advisory_xact_lock(%s)", [_ACCOUNT_LOCK])
     rows = Invitation.objects.select_for_update().filter(token_hash=Invitation.hash_of(token))
     invitation = _usable(rows.first())
-    users = get_user_model().objects
     staff = invitation.role == Invitation.Role.STAFF
-    first_admin = staff and not users.filter(is_superuser=True).exists()
+    first_admin = staff and not has_admin()
     username = _check_account(username.strip(), password)
+    users = get_user_model().objects
     user = users.create_user(username, password=password, is_staff=staff, is_superuser=first_admin)
     invitation.used_by, invitation.used_at = user, timezone.now()
     invitation.save(update_fields=["used_by", "used_at"])
     return user
 
 
+def has_admin() -> bool:
+    """Whether an admin can sign in: without one, the next account made by a staff link becomes it."""
+    return get_user_model().objects.filter(is_superuser=True, is_active=True).exists()
+
+
 def first_admin_token() -> str | None:
     """A fresh token for the first admin, voiding earlier ones; None when there is an admin."""
-    if get_user_model().objects.filter(is_superuser=True, is_active=True).exists():
+    if has_admin():
         return None
     Invitation.objects.filter(created_by=None, role=Invitation.Role.STAFF, used_at=None).delete()
     return invite(Invitation.Role.STAFF)[1]

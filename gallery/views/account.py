@@ -2,17 +2,15 @@ from __future__ import annotations
 
 from django.contrib import auth, messages
 from django.contrib.auth.forms import PasswordChangeForm
-from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
 from gallery import inviting, profiles
 from gallery.forms import JoinForm, SignInForm
-from gallery.http import member_only
+from gallery.http import member_only, next_path
 from gallery.inviting import InvitationError
 from gallery.models import Invitation
 from gallery.signing_in import SignInError, sign_in
@@ -23,8 +21,7 @@ from gallery.signing_in import SignInError, sign_in
 @sensitive_post_parameters("password")
 def login(request: HttpRequest) -> HttpResponse:
     """Sign in, and go back to the page one came from."""
-    target = request.POST.get("next") or request.GET.get("next", "")
-    target = target if url_has_allowed_host_and_scheme(target, {request.get_host()}) else "/"
+    target = next_path(request)
     form = SignInForm(request.POST or None)
     if form.is_valid():
         try:
@@ -63,7 +60,7 @@ def join(request: HttpRequest, token: str) -> HttpResponse:
             auth.login(request, user, "django.contrib.auth.backends.ModelBackend")
             messages.success(request, f"Welcome, {user.username}.")
             return redirect("browse")
-    first = invitation.role == Invitation.Role.STAFF and not User.objects.filter(is_superuser=True).exists()
+    first = invitation.role == Invitation.Role.STAFF and not inviting.has_admin()
     return render(request, "account/join.html", {"form": form, "invitation": invitation, "first_admin": first})
 
 

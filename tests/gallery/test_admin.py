@@ -22,6 +22,23 @@ def post(db):
     return post
 
 
+def test_strangers_sign_in_where_guessing_is_slowed_down(client, db):
+    at_the_door = client.get(reverse("admin:login"), {"next": reverse("admin:gallery_tag_changelist")})
+    assert at_the_door.url.startswith(reverse("login") + "?next=/admin/login/")
+    wrong = client.post(reverse("admin:login"), {"username": "a", "password": "b"})
+    assert wrong.status_code == 302 and wrong.url.startswith(reverse("login"))
+
+
+def test_members_are_turned_away_and_staff_goes_on(db, admin):
+    member = Client()
+    member.force_login(make_user())
+    assert member.get(reverse("admin:login")).status_code == 403
+    assert member.get(reverse("admin:index"), follow=True).status_code == 403
+    door = reverse("admin:login")
+    assert admin.get(door, {"next": reverse("admin:gallery_tag_changelist")}).url == "/admin/gallery/tag/"
+    assert admin.get(door, {"next": "https://example.org/"}).url == reverse("admin:index")
+
+
 def names(post) -> set[str]:
     return set(Tag.objects.filter(pk__in=TagIndex.objects.get(post=post).tag_ids).values_list("name", flat=True))
 

@@ -41,6 +41,14 @@ def test_the_first_staff_account_is_the_admin():
 
 
 @pytest.mark.django_db
+def test_a_site_whose_admins_are_closed_gets_a_new_one(client):
+    make_user(is_superuser=True, is_active=False)
+    token = inviting.first_admin_token()
+    assert "first admin" in client.get(f"/join/{token}/").content.decode()
+    assert inviting.accept(token, "admin", PASSWORD).is_superuser
+
+
+@pytest.mark.django_db
 def test_bad_links_and_accounts_are_refused_and_the_link_stays_good():
     make_user("taken")
     token = inviting.invite("member")[1]

@@ -47,6 +47,17 @@ def test_guessing_is_slowed_down_per_name_and_address(client):
     assert elsewhere.status_code == 302
 
 
+def test_behind_the_proxy_each_address_has_its_own_tries(client, settings):
+    settings.MEDIA_BY_PROXY = True
+    make_user("ana")
+    wrong, right = ({"username": "ana", "password": password} for password in ("wrong", PASSWORD))
+    for number in range(signing_in.WRONG_TRIES):  # what a stranger writes himself stands before what the proxy saw
+        client.post(reverse("login"), wrong, headers={"X-Forwarded-For": f"10.0.0.{number}, 192.0.2.7"})
+    late = client.post(reverse("login"), right, headers={"X-Forwarded-For": "192.0.2.7"})
+    assert "Too many wrong tries" in late.content.decode()
+    assert client.post(reverse("login"), right, headers={"X-Forwarded-For": "192.0.2.8"}).status_code == 302
+
+
 def test_a_closed_account_cant_sign_in(client):
     make_user("ana", is_active=False)
     assert sign_in(client, "ana").status_code == 200
