@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import DataError, connection, transaction
 from django.db.models import Count
 from django.utils import timezone
 
@@ -25,7 +25,7 @@ def install(folder: Path | str, *, activate: bool = False) -> Release:
 
     A tag that exists in another category keeps its row and category. Raises ReleaseError.
     """
-    source = read_release(Path(folder).expanduser().resolve())
+    source = _read(folder)
     if long := [name for name in source.vocabulary.names if len(name) > 200]:
         raise ReleaseError(f"The release's tag {long[0][:40]}... is longer than 200 characters: shorten it.")
     with transaction.atomic():
@@ -37,7 +37,10 @@ def install(folder: Path | str, *, activate: bool = False) -> Release:
             )
         target = _copy(source)
         if release is None:
-            release = _make_rows(source, target)
+            try:
+                release = _make_rows(source, target)
+            except (DataError, ValueError) as error:
+                raise ReleaseError(f"The release's files hold what no row can ({error}): publish it again.") from error
         elif release.path != target:
             release.folder = str(target)
             release.save(update_fields=["folder"])
@@ -58,6 +61,13 @@ def use(release: Release) -> None:
         Release.objects.filter(pk=release.pk).update(active=True, activated_at=timezone.now())
         transaction.on_commit(_after_change)
     release.refresh_from_db()
+
+
+def _read(folder: Path | str) -> ReleaseFolder:
+    try:
+        return read_release(Path(folder).expanduser().resolve())
+    except (OSError, RuntimeError, UnicodeError) as error:  # nobody's home, links in a circle, not for us to read
+        raise ReleaseError(f"The folder {folder} can't be read ({error}): check the path.") from error
 
 
 def _after_change() -> None:

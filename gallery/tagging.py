@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from celery import current_app
 from django.conf import settings
+from django.core.cache import cache
 from django.core.files.storage import default_storage
 from django.db import transaction
 from django.db.models import F, QuerySet
@@ -38,6 +39,7 @@ __all__ = [
     "ReleaseError",
     "ReleaseFolder",
     "finish_runs",
+    "problem",
     "read_release",
     "send",
     "site_profiles",
@@ -59,6 +61,8 @@ _IMPATIENT = {
     "socket_connect_timeout": 2,
     "socket_timeout": 5,
 }
+_PROBLEM = "tagger:problem"
+_PROBLEM_SECONDS = 120  # the sweep wakes a worker every 30 seconds, which says it again
 _BUSY_SECONDS = 60  # a worker that began a post within this time needs no waking
 
 
@@ -159,8 +163,18 @@ def _active_tagger() -> _Tagger | None:
         return None
     if _loaded is None or _loaded.release_id != release.pk:
         _loaded = None  # let the old model's memory go before the new one comes
-        _loaded = _open(release)
+        try:
+            _loaded = _open(release)
+        except Exception as error:
+            cache.set(_PROBLEM, f"{release.title} can't be loaded, so nothing is tagged: {error}", _PROBLEM_SECONDS)
+            raise
+        cache.delete(_PROBLEM)
     return _loaded
+
+
+def problem() -> str:
+    """Why the worker can't tag anything at all, for the staff; empty when it can."""
+    return cache.get(_PROBLEM, "")
 
 
 def _open(release: Release) -> _Tagger:

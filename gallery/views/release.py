@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 from django.contrib import messages
 from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
@@ -32,7 +30,7 @@ def install_release(request: HttpRequest) -> HttpResponse:
     form = PathForm(request.POST)
     if form.is_valid():
         try:
-            found = releasing.install(Path(form.cleaned_data["folder"]).expanduser())
+            found = releasing.install(form.cleaned_data["folder"])
             messages.success(request, f"{found.title} is installed. It tags nothing before it is activated.")
             return redirect("release", found.pk)
         except releasing.ReleaseError as error:

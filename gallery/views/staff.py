@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from gallery import retagging, seeding
+from gallery import retagging, seeding, tagging
 from gallery.http import next_path, staff_only
 from gallery.models import Post, Prediction, Release, TaggingRun, TaggingState
 
@@ -30,7 +30,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
     context = {
         **_queue(),
         "seed": seeding.state(),
-        "release": Release.objects.filter(active=True).first(),
+        "release": Release.objects.filter(active=True).defer(*Release.bulk()).first(),
         "posts": Post.objects.active().count(),
         "disk": disk,
         "disk_part": 1 - disk.free / disk.total,
@@ -55,6 +55,7 @@ def _queue() -> dict[str, object]:
         "failed": counts.get(TaggingState.FAILED, 0),
         "runs": TaggingRun.objects.filter(state=TaggingRun.State.RUNNING),
         "worker": worker_answers(),
+        "problem": tagging.problem(),
         "last_tagged": Prediction.objects.order_by("-created_at").values_list("created_at", flat=True).first(),
     }
 
@@ -90,7 +91,7 @@ def retry(request: HttpRequest) -> HttpResponse:
     """Let the tagger try one failed post again (`post`), or all of them."""
     posts = Post.objects.active().filter(tagging_state=TaggingState.FAILED)
     if wanted := request.POST.get("post", ""):
-        posts = posts.filter(pk=int(wanted) if wanted.isdecimal() else 0)
+        posts = posts.filter(pk=int(wanted) if wanted.isdecimal() and len(wanted) < 19 else 0)
     number = retagging.retry(posts)
     if number:
         messages.success(request, f"{number} post{'s' if number > 1 else ''} will be tried again.")

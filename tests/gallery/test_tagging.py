@@ -9,6 +9,7 @@ import pytest
 from django.conf import settings as site
 from django.core.files.storage import default_storage
 from django.db import connection
+from django.urls import reverse
 from django.utils import timezone
 
 from gallery import releasing, tagging, tasks, uploading
@@ -16,6 +17,7 @@ from gallery.celery import app
 from gallery.models import Post, PostStatus, Prediction, Tag, TaggingRun, TaggingState, TagIndex
 from tagger.inference import Predictor
 from tests.gallery.making import make_post, make_release
+from tests.gallery.views.people import signed_in
 from tests.gallery.working import install, upload, worker
 
 
@@ -41,6 +43,23 @@ def test_posts_wait_until_a_release_is_active(data):
     assert tagging.tag_waiting() == 1
     post.refresh_from_db()
     assert (post.tagging_state, post.tagging_attempts, post.tagging_started_at) == ("tagged", 0, None)
+
+
+@pytest.mark.django_db
+def test_a_release_that_cannot_be_loaded_is_told_to_the_staff(data):
+    release, post = install(data / "first"), upload(1)
+    weights = release.path / "model.safetensors"
+    sound = weights.read_bytes()
+    weights.write_bytes(b"half of it")
+    with pytest.raises(tagging.ReleaseError):
+        tagging.tag_waiting()
+    post.refresh_from_db()
+    assert (post.tagging_state, post.tagging_attempts) == ("waiting", 0)
+    assert tagging.problem() in signed_in(is_staff=True).get(reverse("queue")).context["problem"]
+    assert tagging.problem().startswith("first (random) can't be loaded")
+    weights.write_bytes(sound)
+    assert tagging.tag_waiting() == 1
+    assert tagging.problem() == ""
 
 
 @pytest.mark.django_db
