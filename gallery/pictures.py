@@ -6,6 +6,7 @@ What a file is gets decided by its bytes, never by its name.
 from __future__ import annotations
 
 import io
+import itertools
 import warnings
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -18,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 _EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "AVIF": "avif"}
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF")
 _ORIENTATION = 0x0112
+_LEAST_FRAME = 0.1  # megapixels that any frame counts for: a million tiny ones are work, too
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -46,23 +48,40 @@ def inspect(file: BinaryIO, sizes: tuple[int, ...] = ()) -> Picture:
     """
     with open_picture(file) as image:
         ext = _EXTENSIONS[image.format or ""]
-        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         width, height = _displayed_size(image)
-        _check_size(width, height, frames)
+        _check_size(width, height, _told_frames(image))
+        animated = image.format != "MPO" and getattr(image, "is_animated", False)
         largest = max(sizes, default=360)
         try:
             image.draft("RGB", (largest, largest))
             image.load()
-            first = _flat(image.copy() if frames > 1 else image)
+            first = _flat(image.copy() if animated else image)
             first.thumbnail((largest, largest), Image.Resampling.LANCZOS, reducing_gap=2.0)
             first = ImageOps.exif_transpose(first)
-            for number in range(1, frames):
-                image.seek(number)
-                image.load()
+            if animated:
+                _read_frames(image, width, height)
+        except BadPicture:
+            raise
         except Exception as error:  # decoders raise anything at all on hostile bytes
             raise _damaged() from error
     thumbnails = {size: _thumbnail(first, size) for size in sorted(sizes, reverse=True)}
-    return Picture(ext, width, height, frames > 1, perceptual_hash(first), thumbnails)
+    return Picture(ext, width, height, animated, perceptual_hash(first), thumbnails)
+
+
+def _told_frames(image: Image.Image) -> int:
+    """How many frames the file's head tells of; a GIF's doesn't, and Pillow would walk through all of it to count."""
+    return 1 if image.format in ("MPO", "GIF") else getattr(image, "n_frames", 1)
+
+
+def _read_frames(image: Image.Image, width: int, height: int) -> None:
+    """Decode every frame, and give up where they become too many."""
+    for number in itertools.count(1):
+        try:
+            image.seek(number)
+        except EOFError:
+            return
+        _check_size(width, height, number + 1)
+        image.load()
 
 
 def open_picture(file: BinaryIO) -> Image.Image:
@@ -143,10 +162,11 @@ def _check_size(width: int, height: int, frames: int) -> None:
             f"The picture has {megapixels:.0f} megapixels: "
             f"make it smaller than {settings.UPLOAD_MAX_MEGAPIXELS} megapixels."
         )
-    if frames > 1 and megapixels * frames > settings.UPLOAD_MAX_ANIMATION_MEGAPIXELS:
+    most = settings.UPLOAD_MAX_ANIMATION_MEGAPIXELS / max(megapixels, _LEAST_FRAME)
+    if frames > max(1, most):
         raise BadPicture(
-            f"The animation has {megapixels * frames:.0f} megapixels in {frames} frames: make it smaller or "
-            f"shorter, to at most {settings.UPLOAD_MAX_ANIMATION_MEGAPIXELS} megapixels in all."
+            f"The animation has more than {int(most):,} frames of {width} x {height} pixels: "
+            "make it smaller or shorter."
         )
 
 

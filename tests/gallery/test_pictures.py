@@ -134,5 +134,15 @@ def test_animations_have_a_limit_of_frames_times_pixels(settings):
     settings.UPLOAD_MAX_ANIMATION_MEGAPIXELS = 1
     first, *rest = frames(4, size=600)
     file = file_of(first, "GIF", save_all=True, append_images=rest)
-    with pytest.raises(BadPicture, match="in 4 frames"):
+    with pytest.raises(BadPicture, match="more than 2 frames of 600 x 600"):
         pictures.inspect(file, (360,))
+
+
+def test_a_gif_of_countless_tiny_frames_is_given_up_early(settings):
+    settings.UPLOAD_MAX_ANIMATION_MEGAPIXELS = 10
+    head = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff"
+    frame = b"\x2c\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02\x44\x01\x00"
+    file = io.BytesIO(head + frame * 200_000 + b";")
+    with pytest.raises(BadPicture, match="more than 100 frames"):
+        pictures.inspect(file)
+    assert file.tell() < 10_000
