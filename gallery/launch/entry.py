@@ -60,9 +60,27 @@ def _django(word: str, argv: list[str]) -> None:
         execute_from_command_line(argv)
     except embedded.EmbeddedError as error:
         sys.exit(str(error))
+    except Exception as error:
+        if _lacks_tables(error):
+            sys.exit(
+                "The site's tables are not there yet, or older than the program: run `python3 manage.py up` once, "
+                "or `python3 manage.py prepare` where its servers run elsewhere, then this again."
+            )
+        raise
     finally:
         if servers:
             servers.stop()
+
+
+def _lacks_tables(error: Exception) -> bool:
+    """Whether a command broke off because the database was never brought up to this program."""
+    from django.db import ProgrammingError, connection
+    from django.db.migrations.executor import MigrationExecutor
+
+    if not isinstance(error, ProgrammingError):
+        return False
+    executor = MigrationExecutor(connection)
+    return bool(executor.migration_plan(executor.loader.graph.leaf_nodes()))
 
 
 def _servers() -> embedded.Servers | None:
