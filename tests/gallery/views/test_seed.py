@@ -33,6 +33,16 @@ def test_a_button_has_a_worker_put_the_demo_pictures_in(staff):
     assert "0 of 2 put in" in part and "every 1s" in part and "<html" not in part
 
 
+def test_what_broke_off_goes_on_and_what_failed_is_tried_again(staff):
+    seeding.install_seed()
+    Post.objects.order_by("pk").last().delete()
+    part = staff.get(reverse("seed_progress")).content.decode()
+    assert "1 of 2 freely" in part and "Install the rest" in part
+    cache.set(seeding._STATE, {"error": "No worker could be reached."}, 60)
+    part = staff.get(reverse("seed_progress")).content.decode()
+    assert "No worker could be reached." in part and "Try again" in part
+
+
 def test_the_worker_puts_each_in_and_the_button_goes(staff):
     seeding.install_seed(seeding.remember)
     hashes = list(Post.objects.order_by("pk").values_list("md5", flat=True))
