@@ -20,6 +20,9 @@ class Prediction(models.Model):
     class Meta:
         db_table = "prediction"
         constraints = [models.UniqueConstraint(fields=["post", "release"], name="prediction_once")]
+        indexes = [
+            models.Index(fields=["-created_at"], name="prediction_by_time")
+        ]  # what was tagged last, and how fast
 
     def __str__(self) -> str:
         return f"post {self.post_id} by release {self.release_id}"

@@ -35,6 +35,7 @@ class Tag(models.Model):
             GinIndex(name="tag_name_trigram", fields=["name"], opclasses=["gin_trgm_ops"]),
             models.Index(fields=["name"], name="tag_name_prefix", opclasses=["varchar_pattern_ops"]),
             models.Index(fields=["category", "-post_count"], name="tag_by_count"),
+            models.Index(fields=["-post_count", "name"], name="tag_by_count_of_all"),
         ]
 
     def __str__(self) -> str:
