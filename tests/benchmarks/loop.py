@@ -78,7 +78,7 @@ def clone_to_first_page(folder: Path) -> tuple[float, float]:
 
 def sign_in(page: Page, site: stack.Site) -> None:
     page.goto(site.admin_link)
-    page.get_by_label("Username").fill("bench")
+    page.get_by_label("Name", exact=True).fill("bench")
     for field in page.locator("input[type=password]").all():
         field.fill("a-long-password-1")
     page.get_by_role("button", name="Make the account").click()

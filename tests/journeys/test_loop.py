@@ -32,7 +32,7 @@ def seed_pictures(families: tuple[str, ...]) -> list[Path]:
 def join_as_first_admin(page: Page, site: Site) -> None:
     page.goto(site.admin_link)
     expect(page.get_by_role("heading", name="Welcome to your new site")).to_be_visible()
-    page.get_by_label("Username").fill("keeper")
+    page.get_by_label("Name", exact=True).fill("keeper")
     page.get_by_label("Password", exact=True).fill("a-long-password-1")
     if page.get_by_label("Password again").count():
         page.get_by_label("Password again").fill("a-long-password-1")
