@@ -4,8 +4,9 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from celery import current_app
+import redis
 from datasets import load_dataset
+from django.conf import settings as site
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 from django.db import connection
@@ -151,13 +152,11 @@ def test_an_export_that_another_worker_writes_is_left_to_it(judged, elsewhere):
 
 
 def test_an_export_whose_message_was_lost_is_sent_again(judged):
-    row = Export.objects.create()
-    with current_app.connection_for_write() as broker:
-        queue = broker.SimpleQueue("default")
-        queue.clear()
-        assert exporting.sweep() == 0 and queue.qsize() == 0
-        Export.objects.update(created_at=timezone.now() - timedelta(hours=1))
-        assert exporting.sweep() == 0 and queue.qsize() == 1
-        queue.clear()
+    row, broker = Export.objects.create(), redis.from_url(site.REDIS_URL)
+    broker.delete("default")
+    assert exporting.sweep() == 0 and broker.llen("default") == 0
+    Export.objects.update(created_at=timezone.now() - timedelta(hours=1))
+    assert exporting.sweep() == 0 and broker.llen("default") == 1
+    broker.delete("default")
     row.refresh_from_db()
     assert row.state == "running"

@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import pytest
@@ -18,8 +19,10 @@ def staff(settings, tmp_path, monkeypatch):
     settings.MEDIA_ROOT = tmp_path / "media"
     pictures = []
     for colour in ("red", "blue"):
-        (tmp_path / f"{colour}.png").write_bytes(picture(colour).read())
-        about = {"file": f"{colour}.png", "md5": colour, "tags": {"general": [colour]}, "source": "", "credit": "CC0"}
+        file = picture(colour).read()
+        (tmp_path / f"{colour}.png").write_bytes(file)
+        md5 = hashlib.md5(file, usedforsecurity=False).hexdigest()
+        about = {"file": f"{colour}.png", "md5": md5, "tags": {"general": [colour]}, "source": "", "credit": "CC0"}
         pictures.append(about)
     (tmp_path / "seed.json").write_text(json.dumps({"pictures": pictures}))
     monkeypatch.setattr(seeding, "FOLDER", tmp_path)
