@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from gallery.dotenv import ROOT
+from gallery.launch.dotenv import ROOT
 from tests.stack import environment
 
 pytestmark = pytest.mark.slow
