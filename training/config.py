@@ -162,16 +162,16 @@ class Train:
     cache_activations: int = 0  # versions of each picture kept behind the frozen stages; the first is unchanged
     seed: int = 1
     threads: int = 0  # 0: what torch takes by itself
-    checkpoint_seconds: int = 120
+    checkpoint_seconds: float = 120  # 0: after every step
     evaluate_every: int = 1  # epochs
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "evaluate_every", "checkpoint_seconds"):
+        for name in ("epochs", "batch_size", "accumulate", "evaluate_every"):
             demand(getattr(self, name) >= 1, f"train.{name} is {getattr(self, name)}; it must be at least 1.")
         demand_choice("train.schedule", self.schedule, ("cosine", "flat"))
         demand(self.learning_rate > 0, "train.learning_rate must be above 0.")
-        demand(self.warmup >= 0, "train.warmup must be at least 0.")
-        demand(self.cache_activations >= 0, "train.cache_activations must be at least 0.")
+        for name in ("warmup", "cache_activations", "checkpoint_seconds", "threads"):
+            demand(getattr(self, name) >= 0, f"train.{name} must be at least 0.")
         demand(0 < self.floor <= 1, "train.floor must be above 0 and at most 1: a step at rate 0 teaches nothing.")
         demand(0 < self.norm_momentum <= 1, "train.norm_momentum must be above 0 and at most 1.")
         demand(0 <= self.ema < 1, f"train.ema is {self.ema}; it must be at least 0 and below 1.")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from training import config
 
 Groups = list[dict[str, Any]]
+ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
 
 
 def quiet_deepspeed() -> Any:
@@ -42,8 +43,7 @@ def free_port() -> int:
 def join_processes(deepspeed: Any) -> None:
     """Without these variables DeepSpeed asks for MPI; a launcher sets them itself."""
     if "RANK" not in os.environ:
-        alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
-        os.environ.update(alone, MASTER_PORT=str(free_port()))
+        os.environ.update(ALONE, MASTER_PORT=str(free_port()))
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     deepspeed.init_distributed(dist_backend=backend, verbose=False)
 
@@ -85,6 +85,7 @@ class Engine:
     def __init__(self, network: nn.Module, groups: Groups, recipe: config.Recipe) -> None:
         """`groups` are AdamW's parameter groups; each needs `lr`, its highest rate."""
         deepspeed = quiet_deepspeed()
+        self.alone = "RANK" not in os.environ
         join_processes(deepspeed)
         local = int(os.environ.get("LOCAL_RANK", "0"))
         self.device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
@@ -133,5 +134,9 @@ class Engine:
         return state["run"] if path else None
 
     def close(self) -> None:
+        """Leaves the processes' group, and none of its variables to programs started later."""
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+        if self.alone:
+            for name in (*ALONE, "MASTER_PORT"):
+                os.environ.pop(name, None)
