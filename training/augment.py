@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from training.config import Augment
-from training.network import resample
 from training.targets import yes_tags
 
 GREY = (0.299, 0.587, 0.114)
@@ -69,3 +69,10 @@ class Varied:
             grey = (unit * self.grey).sum(dim=1, keepdim=True)
             unit = torch.lerp(grey.expand_as(unit), unit, 1 + factor[:, 7:8] * a.saturation)
         return unit.clamp_(0, 1)
+
+
+def resample(unit: Tensor, matrices: Tensor, pad: Tensor) -> Tensor:
+    """Pictures [B, 3, S, S] moved by 2x3 matrices [B, 2, 3]; `pad` [1, 3, 1, 1] is the colour beyond the edge."""
+    grid = F.affine_grid(matrices, list(unit.shape), align_corners=False)
+    moved = F.grid_sample(unit - pad, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return moved.add_(pad).contiguous(memory_format=torch.channels_last)

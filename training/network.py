@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.checkpoint import checkpoint
@@ -184,10 +183,3 @@ def stored_state(tagger: nn.Module) -> dict[str, Tensor]:
         key: (tensor.detach().float() if tensor.is_floating_point() else tensor.detach()).cpu().contiguous().clone()
         for key, tensor in tagger.state_dict().items()
     }
-
-
-def resample(unit: Tensor, matrices: Tensor, pad: Tensor) -> Tensor:
-    """Pictures [B, 3, S, S] moved by 2x3 matrices [B, 2, 3]; `pad` [1, 3, 1, 1] is the colour beyond the edge."""
-    grid = F.affine_grid(matrices, list(unit.shape), align_corners=False)
-    moved = F.grid_sample(unit - pad, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return moved.add_(pad).contiguous(memory_format=torch.channels_last)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from training import evaluation, schedule
 from training.config import Recipe
@@ -238,7 +238,3 @@ class Trainer:
             self.feeds["train"].keep_early(self.run, versions)
             if self.judges():
                 self.feeds["validation"].keep_early(self.run, 1)
-
-
-def load_best(network: TrainedTagger, run: RunFolder) -> None:
-    network.tagger.load_state_dict(load_file(run.best))
