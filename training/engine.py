@@ -4,6 +4,7 @@ Plain `python` starts one process; `torchrun --nproc_per_node 2 -m training.trai
 starts several, which share each step's batch.
 """
 
+import atexit
 import logging
 import os
 import shutil
@@ -44,8 +45,10 @@ def join_processes(deepspeed: Any) -> None:
     """Without these variables DeepSpeed asks for MPI; a launcher sets them itself."""
     if "RANK" not in os.environ:
         os.environ.update(ALONE, MASTER_PORT=str(free_port()))
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
-    deepspeed.init_distributed(dist_backend=backend, verbose=False)
+    if not torch.distributed.is_initialized():
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        deepspeed.init_distributed(dist_backend=backend, verbose=False)
+        atexit.register(torch.distributed.destroy_process_group)
 
 
 def choose_precision(name: str, device: torch.device) -> str:
@@ -134,9 +137,8 @@ class Engine:
         return state["run"] if path else None
 
     def close(self) -> None:
-        """Leaves the processes' group, and none of its variables to programs started later."""
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        """Leaves no variables to programs started later. The group itself lives as long as the process: DeepSpeed
+        remembers the first one, so a second would not be known to it."""
         if self.alone:
             for name in (*ALONE, "MASTER_PORT"):
                 os.environ.pop(name, None)

@@ -31,7 +31,9 @@ class TrainedTagger(nn.Module):
         stages = tagger.backbone.stages()
         frozen = recipe.model.frozen_stages
         if frozen > len(stages):
-            raise RecipeError(f"model.frozen_stages is {frozen}, but {recipe.model.backbone} has {len(stages)} stages.")
+            raise RecipeError(
+                f"model.frozen_stages is {frozen}, but {tagger.architecture.backbone} has {len(stages)} stages."
+            )
         self.frozen, self.late = nn.Sequential(*stages[:frozen]), nn.Sequential(*stages[frozen:])
         self.frozen.requires_grad_(False)
         self.freeze_norm = recipe.train.freeze_norm
