@@ -12,7 +12,7 @@ from django.db import DataError, OperationalError, connection, transaction
 from gallery.profiles import Thresholds
 from gallery.search import orders, planner, sample
 from gallery.search.errors import SearchError
-from gallery.search.fields import FIELDS, Context, tag_predicate
+from gallery.search.fields import FIELDS, MAX_LIMIT, Context, tag_predicate
 from gallery.search.names import Names
 from gallery.search.nodes import And, Metatag, Node, Not, Tag, Wildcard, leaves
 from gallery.search.orders import ORDERS, Order, order_named
@@ -95,6 +95,9 @@ def prepare(text: str, thresholds: Thresholds, *, seed: int = 0, forced: Way | N
     name, listed, limit = _shape(tree)
     if name and ORDERS.get(name) == "missing":
         names.note(_NO_SCORES.format(name))
+    if limit and limit > MAX_LIMIT:
+        names.note(f"A page holds at most {MAX_LIMIT} posts.")
+        limit = MAX_LIMIT
     return Query(tree, predicate, order_named(name, thresholds, listed, seed), names, limit, forced)
 
 
@@ -146,7 +149,7 @@ def run(statement: Sql, way: Way, by_id: bool, timeout: int) -> list[tuple[Any, 
         if getattr(error.__cause__, "sqlstate", "") != "57014":  # query_canceled
             raise
         raise SearchError(
-            f"This search takes longer than {timeout // 1000} seconds: add a tag that fewer posts have."
+            f"This search takes longer than {timeout / 1000:g} seconds: add a tag that fewer posts have."
         ) from None
     except DataError:
         raise orders.stale_cursor() from None

@@ -268,7 +268,7 @@ def _limit(text: str) -> int:
     number = values.whole(text).start
     if not number >= 1:
         raise BadValue("give a number of posts, as in limit:40")
-    return min(number, MAX_LIMIT)
+    return number
 
 
 def _shape(read: Callable[[str], Any], words: tuple[str, ...] = ()) -> Field:

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
 import pytest
+from django.db import connection
 
 from gallery import search
+from gallery.models import Tag, TagAlias
 from gallery.profiles import Thresholds
+from gallery.search.compiler import run
+from gallery.search.orders import Cursor
+from gallery.search.planner import Way
+from gallery.search.values import Sql
 from tests.gallery.search.world import World, make_world
 
 HALF = Thresholds(overall=127)
@@ -35,3 +41,69 @@ def test_pages_make_up_the_list(world, text):
         page = search.find(whole.text, HALF, limit=7, before=page.previous)
         assert page.post_ids == whole.post_ids[whole.post_ids.index(page.post_ids[0]) :][: len(page.post_ids)]
     assert page.post_ids[0] == whole.post_ids[0]
+
+
+@pytest.mark.parametrize(
+    "cursor", ["x", "é", "WyJ4Il0", "W10", "bnVsbA", "WyJpZF9kZXNjIiwwLCJ4Il0", "WzEsMCw1XQ", "[" * 5000]
+)
+def test_a_broken_cursor_is_refused_in_words(world, cursor):
+    with pytest.raises(search.SearchError, match="start from the first page"):
+        search.find("", HALF, after=cursor)
+
+
+def test_a_cursor_of_another_order_is_refused(world):
+    cursor = search.find("order:width", HALF, limit=5).next
+    with pytest.raises(search.SearchError, match="start from the first page"):
+        search.find("order:md5", HALF, before=cursor)
+    forged = str(Cursor("created_at_desc", False, (5, "no time")))
+    with pytest.raises(search.SearchError, match="start from the first page"):
+        search.find("order:created", HALF, after=forged)
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("blue_hiar", "No tag is called blue_hiar. Did you mean blue_hair?"),
+        ("ratng:general", "No tag is called ratng:general. Did you mean rating:general?"),
+        ("qqqq*", "No tag matches qqqq*."),
+        ("artist:solo", "solo is no artist tag but general."),
+        ("score:>5", "This site keeps nothing that score: could find."),
+        ("order:score", "This site keeps nothing to order by score: newest first instead."),
+        ("limit:9999", "A page holds at most 200 posts."),
+    ],
+)
+def test_a_page_says_what_was_not_found(world, text, note):
+    assert search.find(text, HALF).notes == [note]
+
+
+def test_a_wildcard_is_cut_at_the_most_used_tags(world):
+    Tag.objects.bulk_create(Tag(name=f"many_{number}", post_count=number) for number in range(120))
+    assert search.find("many_*", HALF).notes == ["many_* matches 120 tags: the 100 most used were searched."]
+
+
+def test_an_alias_leads_through_others_to_its_tag(world):
+    TagAlias.objects.create(name="aqua", tag=Tag.objects.create(name="azure_hair"))
+    assert search.find("aqua", HALF).post_ids == search.find("blue_hair", HALF).post_ids != []
+
+
+def test_limit_and_random_shape_the_page(world):
+    assert len(search.find("limit:3", HALF).post_ids) == 3
+    page = search.find("random:4", HALF)
+    assert len(page.post_ids) == 4
+    assert search.find(page.text, HALF).post_ids == page.post_ids
+    ids = [post.id for post in world.posts[:3]]
+    listed = f"order:custom id:{ids[2]},{ids[0]},{ids[1]}"
+    assert search.find(listed, HALF).post_ids == [ids[2], ids[0], ids[1]]
+
+
+def test_a_search_that_takes_too_long_is_refused_in_words(world):
+    with pytest.raises(search.SearchError, match="longer than 0.05 seconds"):
+        run(Sql("select pg_sleep(5)"), Way.FREE, True, 50)
+    assert search.count("", HALF).number == 40
+
+
+def test_an_outer_transaction_keeps_its_own_settings(world):
+    search.find("solo", HALF, forced=Way.GIN)
+    with connection.cursor() as cursor:
+        cursor.execute("select current_setting('statement_timeout'), current_setting('enable_indexscan')")
+        assert cursor.fetchone() == ("0", "on")

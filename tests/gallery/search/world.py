@@ -63,8 +63,8 @@ class World:
 def make_world(size: int, seed: int = 1) -> World:
     """`size` random posts with predictions, verdicts and index rows."""
     chance = random.Random(seed)
-    tags = {name: Tag.objects.create(name=name, category=category) for name, category in TAGS.items()}
-    tags[UNUSED] = Tag.objects.create(name=UNUSED)
+    rows = [Tag(name=name, category=category) for name, category in TAGS.items()] + [Tag(name=UNUSED)]
+    tags = {tag.name: tag for tag in Tag.objects.bulk_create(rows)}
     TagAlias.objects.create(name=UNUSED, tag=tags["blue_eyes"])
     for name, target in ALIASES.items():
         TagAlias.objects.create(name=name, tag=tags[target])
@@ -121,26 +121,40 @@ def _packed(tags: dict[str, Tag], bytes_of: dict[str, int]) -> tuple[list[int], 
 
 
 def _store(world: World, users: dict[str, User], release: Release) -> None:
-    for made in world.posts:
-        Post.objects.create(
-            id=made.id,
-            md5=made.md5,
-            sha256=f"{made.id:064x}",
-            ext=made.ext,
-            file_size=made.file_size,
-            width=made.width,
-            height=made.height,
-            animated=made.animated,
-            source=made.source,
-            uploader=users.get(made.uploader),
-        )
-        Post.objects.filter(id=made.id).update(created_at=made.created_at)
-        tag_ids, confidences = _packed(world.tags, made.tags)
-        TagIndex.objects.create(post_id=made.id, tag_ids=tag_ids, confidences=b"\0" + confidences, rating=made.rating)
-        if made.predicted:
-            tag_ids, confidences = _packed(world.tags, made.predicted)
-            Prediction.objects.create(post_id=made.id, release=release, tag_ids=tag_ids, confidences=confidences)
-        for name, answer in made.verdicts.items():
-            Verdict.objects.create(post_id=made.id, tag=world.tags[name], answer=answer)
+    posts = [_post(made, users.get(made.uploader)) for made in world.posts]
+    Post.objects.bulk_create(posts)
+    for post, made in zip(posts, world.posts, strict=True):
+        post.created_at = made.created_at  # creating a row stamps it with now
+    Post.objects.bulk_update(posts, ["created_at"])
+    TagIndex.objects.bulk_create(
+        TagIndex(post_id=made.id, tag_ids=tag_ids, confidences=b"\0" + confidences, rating=made.rating)
+        for made in world.posts
+        for tag_ids, confidences in [_packed(world.tags, made.tags)]
+    )
+    predicted = {made.id: _packed(world.tags, made.predicted) for made in world.posts if made.predicted}
+    Prediction.objects.bulk_create(
+        Prediction(post_id=post_id, release=release, tag_ids=tag_ids, confidences=confidences)
+        for post_id, (tag_ids, confidences) in predicted.items()
+    )
+    Verdict.objects.bulk_create(
+        Verdict(post_id=made.id, tag=world.tags[name], answer=answer)
+        for made in world.posts
+        for name, answer in made.verdicts.items()
+    )
     with connection.cursor() as cursor:
         cursor.execute("analyze tag_index, post, tag, verdict, prediction")
+
+
+def _post(made: MadePost, uploader: User | None) -> Post:
+    return Post(
+        id=made.id,
+        md5=made.md5,
+        sha256=f"{made.id:064x}",
+        ext=made.ext,
+        file_size=made.file_size,
+        width=made.width,
+        height=made.height,
+        animated=made.animated,
+        source=made.source,
+        uploader=uploader,
+    )
