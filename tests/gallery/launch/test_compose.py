@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 from celery import Celery
@@ -28,6 +31,16 @@ _KEYS |= {"healthcheck", "stop_grace_period", "deploy", "ports", "shm_size"}
 
 def _command(name: str) -> list[str]:
     return shlex.split(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", SERVICES[name]["command"]))
+
+
+def test_compose_file_fits_the_schema() -> None:
+    schema = json.loads((Path(__file__).parent / "compose_schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(COMPOSE, schema)
+    for name in SERVICES:
+        broken = {**COMPOSE, "services": {**SERVICES, name: {**SERVICES[name], "comand": "x"}}}
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(broken, schema)
 
 
 def _words_of_launcher() -> dict[str, list[str]]:
