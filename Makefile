@@ -3,10 +3,10 @@ RUN = python3 manage.py
 COMPILE = $(RUN) python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --strip-extras
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test quick lint format bench lock
+.PHONY: help up demo test quick lint format bench bench-search bench-loading lock
 
 help:     ## list these words
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 up:       ## start the whole site
 	$(RUN) up
 demo:     ## start it with the seed gallery
@@ -19,8 +19,12 @@ lint:     ## check the code's style
 	$(RUN) lint
 format:   ## put the code into shape
 	$(RUN) lint --fix
-bench:    ## measure the speeds that README.md names
-	$(RUN) test tests/benchmarks -s --durations=0
+bench:    ## time what a person waits for: first page, upload, tags on screen
+	$(RUN) python -m tests.benchmarks.loop
+bench-search: ## measure search against two peers: make bench-search POSTS=1000000
+	$(RUN) python -m tests.benchmarks.search --posts $(or $(POSTS),100000)
+bench-loading: ## measure how a tagger of full size is loaded
+	$(RUN) python -m tests.benchmarks.loading
 lock:     ## pin the requirements of pyproject.toml again
 	$(COMPILE) pyproject.toml -o requirements/base.txt
 	$(COMPILE) --extra dev --extra starter -c requirements/base.txt pyproject.toml -o requirements/dev.txt
