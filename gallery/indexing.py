@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from django.core.cache import cache
 from django.db import connection, transaction
-from django.db.models import Count, Max, QuerySet
+from django.db.models import Count, Max, Q, QuerySet
 from django.utils import timezone
 
-from gallery.models import Category, Post, PostStatus, Prediction, Rating, Tag, TagImplication, TagIndex, Verdict
+from gallery.models import Category, Post, PostStatus, Prediction, Rating, Tag, TagIndex, Verdict
 from gallery.profiles import HUMAN_YES
 
 _BATCH = 500
@@ -65,7 +65,8 @@ def _rebuild_batch(ids: list[int]) -> None:
         {tag_id for tags in predicted.values() for tag_id in tags}
         | {tag_id for answers in verdicts.values() for tag_id, _ in answers}
     )
-    TagIndex.objects.filter(post_id__in=set(ids) - set(active)).delete()
+    if gone := set(ids) - set(active):
+        TagIndex.objects.filter(post_id__in=gone).delete()
     TagIndex.objects.bulk_create(
         [_row(post_id, rules, predicted.get(post_id, {}), verdicts.get(post_id, [])) for post_id in active],
         update_conflicts=True,
@@ -100,18 +101,20 @@ class Rules:
         rules, seen, frontier = cls(), set(), set(tag_ids)
         while frontier:
             seen |= frontier
-            aliases = _alias_targets(frontier)
-            edges = TagImplication.objects.filter(tag_id__in=frontier).values_list("tag_id", "implied_id")
-            rules.aliases.update(aliases)
-            reached = set(aliases.values())
-            for tag_id, implied_id in edges:
-                rules.implications.setdefault(tag_id, set()).add(implied_id)
-                reached.add(implied_id)
+            reached = set()
+            for tag_id, target_id, is_alias in _leads(frontier):
+                reached.add(target_id)
+                if is_alias:
+                    rules.aliases[tag_id] = target_id
+                else:
+                    rules.implications.setdefault(tag_id, set()).add(target_id)
             frontier = reached - seen
-        facts = Tag.objects.filter(id__in=seen)
-        rules.deprecated = set(facts.filter(deprecated=True).values_list("id", flat=True))
-        ratings = facts.filter(category=Category.RATING, name__in=_RATINGS).values_list("id", "name")
-        rules.ratings = {tag_id: _RATINGS[name] for tag_id, name in ratings}
+        facts = Tag.objects.filter(Q(deprecated=True) | Q(category=Category.RATING, name__in=_RATINGS), id__in=seen)
+        for tag_id, name, category, deprecated in facts.values_list("id", "name", "category", "deprecated"):
+            if deprecated:
+                rules.deprecated.add(tag_id)
+            if category == Category.RATING and name in _RATINGS:
+                rules.ratings[tag_id] = _RATINGS[name]
         return rules
 
     def canonical(self, tag_id: int) -> int:
@@ -134,13 +137,16 @@ class Rules:
                     yield implied
 
 
-def _alias_targets(tag_ids: Iterable[int]) -> dict[int, int]:
+def _leads(tag_ids: Iterable[int]) -> list[tuple[int, int, bool]]:
+    """What these tags lead to in one step: (tag, target, whether by an alias)."""
+    ids = list(tag_ids)
     with connection.cursor() as cursor:
         cursor.execute(
-            "select tag.id, alias.tag_id from tag join tag_alias alias using (name) where tag.id = any(%s)",
-            [list(tag_ids)],
+            "select tag.id, alias.tag_id, true from tag_alias alias join tag using (name) where tag.id = any(%s)"
+            " union all select tag_id, implied_id, false from tag_implication where tag_id = any(%s)",
+            [ids, ids],
         )
-        return dict(cursor.fetchall())
+        return cursor.fetchall()
 
 
 def predicted_tags(rules: Rules, prediction: Mapping[int, int]) -> dict[int, int]:

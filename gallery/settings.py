@@ -224,7 +224,8 @@ FILE_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024
 
 # The tagger's worker
 TAGGER_DEVICE = _choice("TAGGER_DEVICE", "auto", ("auto", "cpu", "cuda"))
-TAGGER_BATCH = _integer("TAGGER_BATCH", 8)
+TAGGER_BATCH = _integer("TAGGER_BATCH", 0)  # 0: as many pictures at once as memory holds
 TAGGER_THREADS = _integer("TAGGER_THREADS", 0)  # 0: as torch likes
+TAGGER_IDLE_SECONDS = _integer("TAGGER_IDLE_SECONDS", 900)  # 0: the model stays in memory
 TAGGING_ATTEMPTS = _integer("TAGGING_ATTEMPTS", 3)
 TAGGING_STALE_SECONDS = _integer("TAGGING_STALE_SECONDS", 300)

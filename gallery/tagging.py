@@ -9,10 +9,14 @@ claimed it when, and the sweep returns what hung.
 from __future__ import annotations
 
 import logging
+import os
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -22,10 +26,9 @@ from django.conf import settings
 from django.core.cache import cache
 from django.core.files.storage import default_storage
 from django.db import transaction
-from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from gallery import indexing, pictures, trying
+from gallery import claiming, indexing, pace, pictures, trying
 from gallery.models import Post, Prediction, Release, TaggingRun, TaggingState
 from gallery.profiles import to_bytes
 from tagger.release import ReleaseError, ReleaseFolder
@@ -33,16 +36,20 @@ from tagger.release import read as read_release
 from tagger.thresholds import site_profiles
 
 if TYPE_CHECKING:
+    from tagger.batching import Batcher
+    from tagger.inference import Prediction as Found
     from tagger.inference import Predictor
 
 __all__ = [
     "ReleaseError",
     "ReleaseFolder",
+    "busy_seconds",
     "finish_runs",
     "problem",
     "read_release",
     "send",
     "site_profiles",
+    "stop",
     "sweep",
     "tag_waiting",
     "try_pictures",
@@ -51,7 +58,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-_DECODERS = 4
+_DECODERS = max(4, os.cpu_count() or 1)
+_AHEAD = 3  # batches under way: one in the model, one ready for it, one being decoded
 # Without these a broker that is down holds every upload up for six seconds of reconnecting.
 _IMPATIENT = {
     "max_retries": 1,
@@ -66,21 +74,33 @@ _PROBLEM_SECONDS = 120  # the sweep wakes a worker every 30 seconds, which says 
 _BUSY_SECONDS = 60  # a worker that began a post within this time needs no waking
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Tagger:
+    """The model in this process's memory."""
+
     release_id: int
     predictor: Predictor
+    batcher: Batcher
     tag_ids: np.ndarray  # tag id of each vocabulary index
 
 
-_loaded: _Tagger | None = None  # one model a process, replaced when another release becomes active
-
-
-@dataclass(frozen=True)
+@dataclass
 class _Batch:
-    posts: Sequence[Post]
+    posts: list[Post]
     claimed_at: datetime
-    pixels: Sequence[Future[np.ndarray]]
+    pixels: Sequence[Future[np.ndarray]] = ()
+    found: Future[list[Found]] = field(default_factory=Future)
+
+    @property
+    def alone(self) -> bool:
+        """Whether this is a post that was begun before and never finished."""
+        return self.posts[0].tagging_attempts > 1
+
+
+_loaded: _Tagger | None = None  # one model a process, replaced when another release becomes active
+_in_use = threading.Lock()  # held while posts are tagged, so that the model is not freed meanwhile
+_last_used = 0.0
+_stopping = threading.Event()
 
 
 def send(task: str, *ids: int) -> bool:
@@ -100,33 +120,85 @@ def wake() -> None:
     send("tag_waiting")
 
 
+def stop() -> None:
+    """The worker is ending: finish the batch in the model, let all others wait for the next start."""
+    _stopping.set()
+
+
+def busy_seconds() -> float:
+    """How long the model in this process's memory has been at work."""
+    return _loaded.batcher.busy_seconds if _loaded else 0.0
+
+
 def tag_waiting(seconds: float = 60) -> int:
     """Tag posts that wait until none does or the time is up; returns how many were tagged.
 
     While more wait than one batch, another worker is woken, or this one again when it is free.
     """
-    tagger = _active_tagger()
-    if tagger is None:
-        return 0
-    deadline, tagged = time.monotonic() + seconds, 0
-    with ThreadPoolExecutor(_DECODERS) as decoders:
-        batch = _next_batch(tagger, decoders)
-        if batch and Post.objects.waiting().exists():
-            wake()
-        while batch:
-            go_on = time.monotonic() < deadline and _is_active(tagger)
-            fresh = len(batch.posts) > 1 or batch.posts[0].tagging_attempts == 1
-            following = _next_batch(tagger, decoders, fresh_only=True) if go_on and fresh else None
-            tagged += _tag(tagger, batch)
-            _try(tagger, trying.take(tagger.release_id))
-            batch = following or (_next_batch(tagger, decoders) if go_on else None)
+    with _in_use, _freed_when_idle():
+        tagger = _active_tagger() if Post.objects.waiting().exists() else None
+        return _tag_with(tagger, time.monotonic() + seconds) if tagger else 0
+
+
+def _tag_with(tagger: _Tagger, deadline: float) -> int:
+    tagged, under_way = 0, deque[_Batch]()
+    with ThreadPoolExecutor(_DECODERS, "decode") as decoders, ThreadPoolExecutor(1, "model") as model:
+        try:
+            _take(tagger, under_way, decoders, model, most=1)
+            if under_way and Post.objects.waiting().exists():
+                wake()
+            while under_way and not _stopping.is_set() and _is_active(tagger):
+                if time.monotonic() < deadline:
+                    _take(tagger, under_way, decoders, model)
+                tagged += _finish(tagger, under_way.popleft(), model)
+                _try(tagger, trying.take(tagger.release_id))
+                if not under_way and time.monotonic() < deadline:
+                    _take(tagger, under_way, decoders, model)
+        finally:
+            tagged += _wind_up(tagger, under_way, model)
+    return tagged
+
+
+def _take(
+    tagger: _Tagger,
+    under_way: deque[_Batch],
+    decoders: ThreadPoolExecutor,
+    model: ThreadPoolExecutor,
+    most: int = _AHEAD,
+) -> None:
+    """Claim batches until enough are under way, and begin to decode and predict them.
+
+    Only the model's thread runs the model and only the caller's uses the database.
+    """
+    while len(under_way) < most and not any(batch.alone for batch in under_way):
+        claimed_at = timezone.now()
+        posts = claiming.claim(tagger.batcher.size(), claimed_at, fresh_only=bool(under_way))
+        if not posts:
+            return
+        batch = _Batch(posts, claimed_at, [decoders.submit(_pixels, tagger.predictor, post) for post in posts])
+        batch.found = model.submit(_predict, tagger, batch.pixels)
+        under_way.append(batch)
+
+
+def _wind_up(tagger: _Tagger, under_way: deque[_Batch], model: ThreadPoolExecutor) -> int:
+    """Before leaving early: what the model has begun is finished, the rest waits again."""
+    tagged = 0
+    while under_way:
+        batch = under_way.popleft()
+        if batch.found.cancel():
+            for pixels in batch.pixels:
+                pixels.cancel()
+            claiming.put_back(batch.posts, batch.claimed_at)
+        else:
+            tagged += _finish(tagger, batch, model)
     return tagged
 
 
 def try_pictures() -> None:
     """Tag the pictures that people only try, each with the release that it was sent for."""
-    if tagger := _active_tagger():
-        _try(tagger, trying.take(tagger.release_id))
+    with _in_use, _freed_when_idle():
+        if tagger := _active_tagger():
+            _try(tagger, trying.take(tagger.release_id))
     for trial in trying.take():
         try:
             release = Release.objects.get(pk=trial.release_id)
@@ -156,7 +228,7 @@ def _try(tagger: _Tagger, trials: Iterable[trying.Trial]) -> None:
 
 
 def _active_tagger() -> _Tagger | None:
-    """The active release's model, loaded once in this process; None without an active release."""
+    """The active release's model, loaded on first use in this process; None without an active release."""
     global _loaded
     release = Release.objects.filter(active=True).first()
     if release is None:
@@ -178,42 +250,42 @@ def problem() -> str:
 
 
 def _open(release: Release) -> _Tagger:
+    from tagger.batching import Batcher
     from tagger.inference import Predictor
 
     predictor = Predictor(release.path, device=settings.TAGGER_DEVICE, threads=settings.TAGGER_THREADS)
-    return _Tagger(release.pk, predictor, np.array(release.tag_ids, np.int64))
+    batcher = Batcher(predictor, settings.TAGGER_BATCH)
+    return _Tagger(release.pk, predictor, batcher, np.array(release.tag_ids, np.int64))
+
+
+@contextmanager
+def _freed_when_idle() -> Iterator[None]:
+    """After the work, look once more when the idle time is over."""
+    global _last_used
+    try:
+        yield
+    finally:
+        _last_used = time.monotonic()
+        if _loaded and settings.TAGGER_IDLE_SECONDS:
+            timer = threading.Timer(settings.TAGGER_IDLE_SECONDS, _free, [_last_used])
+            timer.daemon = True
+            timer.start()
+
+
+def _free(last_used: float) -> None:
+    """Let the model go, unless it was used since."""
+    global _loaded
+    with _in_use:
+        if last_used == _last_used and _loaded:
+            from tagger.batching import free_memory
+
+            _loaded = None
+            free_memory()
+            logger.info("The model is freed after %d idle seconds", settings.TAGGER_IDLE_SECONDS)
 
 
 def _is_active(tagger: _Tagger) -> bool:
     return Release.objects.filter(pk=tagger.release_id, active=True).exists()
-
-
-def _next_batch(tagger: _Tagger, decoders: ThreadPoolExecutor, fresh_only: bool = False) -> _Batch | None:
-    """Claim posts and begin to decode them.
-
-    A post that was begun before and never finished may have killed its worker: it goes alone, after
-    all others and with nothing else in flight, so that it takes no innocent post down with it.
-    """
-    claimed_at = timezone.now()
-    posts = _claim(Post.objects.waiting().filter(tagging_attempts=0), settings.TAGGER_BATCH, claimed_at)
-    if not posts and not fresh_only:
-        posts = _claim(Post.objects.waiting(), 1, claimed_at)
-    if not posts:
-        return None
-    return _Batch(posts, claimed_at, [decoders.submit(_pixels, tagger.predictor, post) for post in posts])
-
-
-def _claim(waiting: QuerySet[Post], number: int, claimed_at: datetime) -> list[Post]:
-    with transaction.atomic():
-        posts = list(waiting.select_for_update(skip_locked=True)[:number])
-        Post.objects.filter(pk__in=[post.pk for post in posts]).update(
-            tagging_state=TaggingState.TAGGING,
-            tagging_attempts=F("tagging_attempts") + 1,
-            tagging_started_at=claimed_at,
-        )
-    for post in posts:
-        post.tagging_attempts += 1
-    return posts
 
 
 def _pixels(predictor: Predictor, post: Post) -> np.ndarray:
@@ -221,21 +293,24 @@ def _pixels(predictor: Predictor, post: Post) -> np.ndarray:
         return predictor.prepare(pictures.upright(image))
 
 
-def _tag(tagger: _Tagger, batch: _Batch) -> int:
-    """Predict and store a batch; when that fails, each post by itself, so that one fails alone."""
+def _predict(tagger: _Tagger, pixels: Sequence[Future[np.ndarray]]) -> list[Found]:
+    return tagger.batcher.predict([each.result() for each in pixels])
+
+
+def _finish(tagger: _Tagger, batch: _Batch, model: ThreadPoolExecutor) -> int:
+    """Store what was found in a batch; when that fails, take each post by itself, so that one fails alone."""
     try:
-        predictions = tagger.predictor.predict_prepared([pixels.result() for pixels in batch.pixels])
-        return _store(tagger, batch.posts, predictions, batch.claimed_at)
+        return _store(tagger, batch.posts, batch.found.result(), batch.claimed_at)
     except Exception:
         logger.warning("A batch of %d failed: trying its posts one by one", len(batch.posts), exc_info=True)
     tagged = 0
     for post, pixels in zip(batch.posts, batch.pixels, strict=True):
         try:
-            predictions = tagger.predictor.predict_prepared([pixels.result()])
-            tagged += _store(tagger, [post], predictions, batch.claimed_at)
+            found = model.submit(_predict, tagger, [pixels]).result()
+            tagged += _store(tagger, [post], found, batch.claimed_at)
         except Exception as error:
             logger.warning("Post %s could not be tagged: %s", post.pk, error)
-            _give_back(Post.objects.filter(pk=post.pk, tagging_started_at=batch.claimed_at), _reason(error))
+            claiming.give_back(claiming.claimed([post], batch.claimed_at), _reason(error))
     return tagged
 
 
@@ -245,25 +320,19 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _give_back(claimed: QuerySet[Post], reason: str) -> int:
-    """Let claimed posts wait again; those that were tried often enough fail, with the reason."""
-    claimed = claimed.filter(tagging_state=TaggingState.TAGGING)
-    tired = claimed.filter(tagging_attempts__gte=settings.TAGGING_ATTEMPTS)
-    failed = tired.update(tagging_state=TaggingState.FAILED, tagging_error=reason, tagging_started_at=None)
-    return failed + claimed.update(tagging_state=TaggingState.WAITING, tagging_error=reason, tagging_started_at=None)
+def _store(tagger: _Tagger, posts: list[Post], found: Sequence[Found], claimed_at: datetime) -> int:
+    """Write what was found in the posts that are still ours."""
+    with transaction.atomic():
+        stored = _write(tagger, posts, found, claimed_at)
+    pace.count(stored)
+    return stored
 
 
-@transaction.atomic
-def _store(
-    tagger: _Tagger, posts: Sequence[Post], predictions: Sequence[tuple[np.ndarray, np.ndarray]], claimed_at: datetime
-) -> int:
-    """Write predictions of the posts that are still ours: the sweep may have given a slow one to another worker."""
-    claimed = Post.objects.filter(
-        pk__in=[post.pk for post in posts], tagging_state=TaggingState.TAGGING, tagging_started_at=claimed_at
-    )
+def _write(tagger: _Tagger, posts: list[Post], found: Sequence[Found], claimed_at: datetime) -> int:
+    claimed = claiming.claimed(posts, claimed_at)
     ours = set(claimed.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True))
     Prediction.objects.bulk_create(
-        [_row(tagger, post, *found) for post, found in zip(posts, predictions, strict=True) if post.pk in ours],
+        [_row(tagger, post, *each) for post, each in zip(posts, found, strict=True) if post.pk in ours],
         update_conflicts=True,
         unique_fields=["post", "release"],
         update_fields=["tag_ids", "confidences", "created_at"],
@@ -290,7 +359,7 @@ def sweep() -> int:
     """Return posts whose worker died, finish runs, wake a worker if posts wait; returns how many posts hung."""
     now = timezone.now()
     stale = now - timedelta(seconds=settings.TAGGING_STALE_SECONDS)
-    hung = _give_back(
+    hung = claiming.give_back(
         Post.objects.filter(tagging_started_at__lt=stale), "The tagger stopped while it worked on this picture."
     )
     finish_runs()

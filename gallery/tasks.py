@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import shared_task
+from celery.signals import worker_shutting_down
 
 from gallery import tagging, trying
+
+
+@worker_shutting_down.connect
+def stop(**about: Any) -> None:
+    """Ctrl-C: the task that tags ends between batches, long before the launcher's patience does."""
+    tagging.stop()
 
 
 @shared_task

@@ -2,17 +2,22 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
+import weakref
 from datetime import timedelta
 
 import numpy as np
 import pytest
+from celery.signals import worker_shutting_down
 from django.conf import settings as site
+from django.core.cache import cache
 from django.core.files.storage import default_storage
 from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
 
-from gallery import releasing, tagging, tasks, uploading
+from gallery import claiming, pace, releasing, tagging, tasks, uploading
 from gallery.celery import app
 from gallery.models import Post, PostStatus, Prediction, Tag, TaggingRun, TaggingState, TagIndex
 from tagger.inference import Predictor
@@ -22,11 +27,13 @@ from tests.gallery.working import install, upload, worker
 
 
 @pytest.fixture(autouse=True)
-def data(settings, tmp_path):
+def data(settings, tmp_path, monkeypatch):
     settings.MEDIA_ROOT = tmp_path / "media"
     settings.RELEASES_DIR = tmp_path / "releases"
     settings.TAGGER_BATCH = 4
     settings.TAGGER_THREADS = 1
+    settings.TAGGER_IDLE_SECONDS = 0
+    monkeypatch.setattr(tagging, "_loaded", None)
     return tmp_path
 
 
@@ -163,16 +170,10 @@ def test_posts_that_hung_are_tried_alone_after_all_others():
     fresh = [make_post(tagging_state=TaggingState.WAITING) for _ in range(2)]
     suspects = [make_post(tagging_state=TaggingState.WAITING, tagging_attempts=1) for _ in range(2)]
 
-    class Decoders:
-        def submit(self, *args) -> None:
-            return None
-
-    class Tagger:
-        predictor = None
-
     claimed = []
-    while batch := tagging._next_batch(Tagger(), Decoders()):
-        claimed.append([post.pk for post in batch.posts])
+    while posts := claiming.claim(8, timezone.now()):
+        claimed.append([post.pk for post in posts])
+    assert not claiming.claim(8, timezone.now())
     assert claimed == [[fresh[1].pk, fresh[0].pk], [suspects[1].pk], [suspects[0].pk]]
 
 
@@ -186,6 +187,81 @@ def test_a_claim_that_the_sweep_gave_away_stores_nothing(data):
     assert tagging._store(tagger, [post], [nothing], claimed_at) == 0
     assert not Prediction.objects.exists()
     assert states() == ["tagging"]
+
+
+@pytest.mark.django_db
+def test_a_worker_that_shuts_down_puts_back_what_it_has_not_begun(data, monkeypatch):
+    install(data / "first")
+    posts = [upload(number) for number in range(20)]  # more than can be under way
+    monkeypatch.setattr(tagging, "_stopping", threading.Event())
+    slow = data / "media" / posts[-1].file_path
+    picture = slow.read_bytes()
+    slow.unlink()
+    os.mkfifo(slow)  # whoever decodes it waits until someone writes
+
+    def shut_down() -> None:
+        with slow.open("wb") as pipe:  # opens when the first batch is being decoded
+            worker_shutting_down.send(sender=None)
+            pipe.write(picture)
+
+    thread = threading.Thread(target=shut_down)
+    thread.start()
+    tagged = tagging.tag_waiting()
+    thread.join()
+    left = Post.objects.filter(tagging_state=TaggingState.WAITING)
+    assert 0 < tagged < 20
+    assert tagged + left.count() == 20
+    assert set(left.values_list("tagging_attempts", "tagging_started_at")) == {(0, None)}
+    assert tagging.tag_waiting() == 0
+    monkeypatch.setattr(tagging, "_stopping", threading.Event())
+    assert tagging.tag_waiting() == 20 - tagged
+
+
+@pytest.mark.django_db
+def test_the_idle_model_is_freed_and_loaded_again(data, settings):
+    settings.TAGGER_IDLE_SECONDS = 0
+    install(data / "first")
+    upload(1)
+    tagging.tag_waiting()
+    model = weakref.ref(tagging._loaded.predictor)
+    tagging._free(tagging._last_used - 1)  # it was used since
+    assert model()
+    settings.TAGGER_IDLE_SECONDS = 0.01
+    assert tagging.tag_waiting() == 0
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join()
+    assert tagging._loaded is None
+    assert model() is None
+    upload(2)
+    assert tagging.tag_waiting() == 1
+
+
+@pytest.mark.django_db
+def test_no_model_is_loaded_when_nothing_waits(data):
+    install(data / "unused")
+    assert tagging.tag_waiting() == 0
+    assert tagging._loaded is None
+
+
+@pytest.mark.django_db
+def test_the_rate_counts_the_last_minutes(data, monkeypatch):
+    cache.clear()
+    assert pace.per_second() == 0
+    install(data / "first")
+    for number in range(6):
+        upload(number)
+    tagging.tag_waiting()
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    began = now // 10 * 10
+    first = pace.per_second()
+    assert 6 / 25 <= first <= 6
+    monkeypatch.setattr(time, "time", lambda: began + 60)
+    pace.count(54)
+    assert pace.per_second() == pytest.approx(60 / 60, rel=0.2)
+    monkeypatch.setattr(time, "time", lambda: began + 60 + pace.WINDOW_SECONDS + 10)
+    assert pace.per_second() == 0
 
 
 @pytest.mark.django_db
