@@ -24,11 +24,14 @@ def count(posts: int) -> None:
 
 
 def per_second() -> float:
-    """Posts a second over the last three minutes, or since tagging began within them; 0 when none was tagged."""
+    """Posts a second over the last three minutes, or since tagging began within them; 0 when none was."""
     now = time.time()
     last = int(now) // _STEP_SECONDS
     steps = {_key(step): step for step in range(last - WINDOW_SECONDS // _STEP_SECONDS + 1, last + 1)}
-    counts = cache.get_many(steps)
+    try:
+        counts = cache.get_many(steps)
+    except Exception:
+        return 0.0
     if not counts:
         return 0.0
     began = min(steps[key] for key in counts) * _STEP_SECONDS

@@ -20,7 +20,7 @@ ROWS = (
     ("uploading", "correcting", "exporting", "releasing", "retagging", "seeding", "inviting", "signing_in", "search"),
     ("tasks",),
     ("tagging",),
-    ("captions", "indexing", "pictures", "profiles", "trying"),
+    ("captions", "claiming", "indexing", "pace", "pictures", "profiles", "trying"),
     ("models",),
 )
 

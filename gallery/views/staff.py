@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import shutil
 from datetime import timedelta
 
@@ -15,7 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from gallery import retagging, seeding, tagging
+from gallery import pace, retagging, seeding, tagging
 from gallery.http import next_path, staff_only
 from gallery.models import Post, Prediction, Release, TaggingRun, TaggingState
 
@@ -49,9 +50,12 @@ def queue(request: HttpRequest) -> HttpResponse:
 def _queue() -> dict[str, object]:
     rows = Post.objects.active().values("tagging_state").annotate(number=Count("id")).values_list
     counts = dict(rows("tagging_state", "number"))
+    waiting, rate = counts.get(TaggingState.WAITING, 0), pace.per_second()
     return {
         "states": [(state.label.lower(), state.value, counts.get(state.value, 0)) for state in TaggingState],
-        "waiting": counts.get(TaggingState.WAITING, 0),
+        "waiting": waiting,
+        "rate": rate,
+        "minutes_left": math.ceil(waiting / rate / 60) if rate else None,
         "failed": counts.get(TaggingState.FAILED, 0),
         "runs": TaggingRun.objects.filter(state=TaggingRun.State.RUNNING),
         "worker": worker_answers(),

@@ -1,6 +1,11 @@
+import re
+import time
+
 import pytest
+from django.core.cache import cache
 from django.urls import reverse
 
+from gallery import pace
 from gallery.models import TaggingState
 from tests.gallery.making import make_post, make_release
 from tests.gallery.views.people import signed_in
@@ -38,6 +43,17 @@ def test_the_overview_counts_the_queue_and_misses_the_worker(staff):
     assert "No worker answers, and 2 posts wait:" in page
     assert f'<a href="{reverse("failed")}">1</a>' in page
     assert "No release is active" in page
+
+
+def test_the_overview_shows_the_rate_and_the_time_left(staff, monkeypatch):
+    cache.clear()
+    assert "posts a second" not in staff.get(reverse("queue")).content.decode()
+    now = time.time() // 10 * 10 + 5
+    monkeypatch.setattr(time, "time", lambda: now)
+    make_post(tagging_state=TaggingState.WAITING)
+    pace.count(20)
+    text = " ".join(re.sub("<[^>]+>", "", staff.get(reverse("queue")).content.decode()).split())
+    assert "4.0 posts a second over the last three minutes: about 1 minute for those that wait." in text
 
 
 def test_failed_posts_are_listed_with_their_reason_and_tried_again(staff):
