@@ -289,8 +289,13 @@ def _is_active(tagger: _Tagger) -> bool:
 
 
 def _pixels(predictor: Predictor, post: Post) -> np.ndarray:
-    with default_storage.open(post.file_path) as file, pictures.open_picture(file) as image:
-        return predictor.prepare(pictures.upright(image))
+    with default_storage.open(post.file_path) as file:
+        if post.ext == "jpg":
+            pixels = predictor.prepare_jpeg(file)
+            if pixels is not None:
+                return pixels
+        with pictures.open_picture(file) as image:
+            return predictor.prepare(pictures.upright(image))
 
 
 def _predict(tagger: _Tagger, pixels: Sequence[Future[np.ndarray]]) -> list[Found]:

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from tagger import jpeg
 from tagger import release as releases
 from tagger.architecture import Architecture
 from tagger.model import CamieTagger
@@ -32,6 +33,7 @@ class CamieEngine:
             torch.set_num_threads(threads)
         self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
         self.model = load_model(release, self.device, self.dtype)
+        self.jpegs = jpeg.open_decoder(release.preprocess, self.device)
         self.batch_size = max(1, PIXELS_A_PASS[self.device.type] // release.preprocess.size**2)
 
     def prepare(self, image: Image.Image) -> np.ndarray:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from PIL import Image
@@ -57,6 +57,11 @@ class Predictor:
     def prepare(self, image: Image.Image) -> np.ndarray:
         """Decodes and preprocesses one picture, which must be upright; safe in threads, ahead of the model."""
         return self.engine.prepare(image)
+
+    def prepare_jpeg(self, file: BinaryIO) -> np.ndarray | None:
+        """As `prepare`, decoded on the model's own device; None where that can't be or would not be faster."""
+        decoder = getattr(self.engine, "jpegs", None)
+        return decoder.prepare(file.read()) if decoder else None
 
     def predict_prepared(self, arrays: Sequence[np.ndarray]) -> list[Prediction]:
         """As `predict`, from what `prepare` returned."""
