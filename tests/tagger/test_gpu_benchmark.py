@@ -1,0 +1,26 @@
+"""The benchmark of a GPU can't run here: its program is run with a tiny model on the processor."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.benchmarks.gpu", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_the_program_runs_through() -> None:
+    words = ["--tiny", "--device", "cpu", "--seconds", "0.01", "--batches", "1", "2", "--ways", "eager", "graph"]
+    done = run(*words, "--threads", "2")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    eager = [row for row in found["model"] if row["way"] == "eager"]
+    assert [(row["dtype"], row["batch"]) for row in eager] == [("fp16", 1), ("fp16", 2), ("bf16", 1), ("bf16", 2)]
+    assert all(row["images_per_s"] > 0 for row in eager)
+    assert all("failed" in row for row in found["model"] if row["way"] == "graph")  # no CUDA, no graph
+    assert found["from_jpeg_by_pillow_per_s"] > 0
+    assert found["from_jpeg_by_device_per_s"] > 0
