@@ -136,7 +136,8 @@ def tag_waiting(seconds: float = 60) -> int:
     While more wait than one batch, another worker is woken, or this one again when it is free.
     """
     with _in_use, _freed_when_idle():
-        tagger = _active_tagger() if Post.objects.waiting().exists() else None
+        wanted = not _stopping.is_set() and Post.objects.waiting().exists()
+        tagger = _active_tagger() if wanted else None
         return _tag_with(tagger, time.monotonic() + seconds) if tagger else 0
 
 
