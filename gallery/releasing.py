@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from django.conf import settings
@@ -12,17 +13,20 @@ from django.db.models import Count
 from django.utils import timezone
 
 from gallery import indexing, tagging
-from gallery.models import Category, Post, Prediction, Profile, Release, Tag
+from gallery.models import Category, Post, PostStatus, Prediction, Profile, Release, Tag
 from gallery.tagging import ReleaseError, ReleaseFolder, read_release, site_profiles
 
-__all__ = ["ReleaseError", "install", "rebuild_after_change", "use"]
+__all__ = ["ReleaseError", "facts", "install", "remove", "rebuild_after_change", "use"]
 
 _INSTALL_LOCK = 0x7265_6C65  # any number that no other advisory lock of the site uses
+_CHUNK = 5000
+_AT_ONCE = 500  # posts whose index is rebuilt before the page answers; more are left to a worker
 
 
-def install(folder: Path | str, *, activate: bool = False) -> Release:
+def install(folder: Path | str, *, activate: bool = False, move: bool = False) -> Release:
     """Copy a release folder into the site's and make its rows. The same release again is found, not made twice.
 
+    With `move` the folder itself goes there, for one that was only just received.
     A tag that exists in another category keeps its row and category. Raises ReleaseError.
     """
     source = _read(folder)
@@ -35,7 +39,7 @@ def install(folder: Path | str, *, activate: bool = False) -> Release:
             raise ReleaseError(
                 f"Another release called {source.name} is installed already: publish this one under a new name."
             )
-        target = _copy(source)
+        target = _copy(source, move)
         if release is None:
             try:
                 release = _make_rows(source, target)
@@ -83,6 +87,63 @@ def rebuild_after_change() -> int:
     return len(ids)
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What a release costs and what runs it. Sizes in bytes; 0 where the folder is gone."""
+
+    disk: int
+    memory: int
+    kind: str
+    engine: str
+
+
+def facts(release: Release) -> Facts:
+    """Read from its folder and config; the memory is that of the weights as the worker holds them."""
+    sizes = (
+        {path.name: path.stat().st_size for path in release.path.glob("*") if path.is_file()} if release.folder else {}
+    )
+    weights = release.config.get("weights", {})
+    stored = sizes.get(weights.get("file", ""), 0)
+    other = release.config.get("kind") == "onnx"
+    # On a CPU the worker computes in single precision, twice as large as weights stored in half.
+    grown = (
+        2 if not other and weights.get("dtype") in ("float16", "bfloat16") and settings.TAGGER_DEVICE != "cuda" else 1
+    )
+    backbone = release.config.get("architecture", {}).get("backbone", "unknown")
+    return Facts(
+        disk=sum(sizes.values()),
+        memory=stored * grown,
+        kind="ONNX model of another project" if other else str(backbone),
+        engine="onnxruntime" if other else "torch",
+    )
+
+
+def remove(release: Release) -> int:
+    """Delete a release with its predictions, profiles and files; returns for how many posts another counts now.
+
+    Posts that only it has tagged keep what people said of them. Raises ReleaseError for the active one.
+    """
+    with transaction.atomic():
+        _one_at_a_time()
+        if Release.objects.select_for_update().get(pk=release.pk).active:
+            raise ReleaseError(f"{release.title} is active: activate another release first, then remove it.")
+        seen_by_active = Prediction.objects.filter(release__active=True).values("post_id")
+        counted = release.predictions.exclude(post_id__in=seen_by_active)
+        ids = list(counted.filter(post__status=PostStatus.ACTIVE).values_list("post_id", flat=True))
+        release.delete()
+        transaction.on_commit(lambda: _after_removal(Path(release.folder), ids))
+    return len(ids)
+
+
+def _after_removal(folder: Path, post_ids: list[int]) -> None:
+    for start in range(0, len(post_ids), _CHUNK):
+        chunk = post_ids[start : start + _CHUNK]
+        if len(post_ids) <= _AT_ONCE or not tagging.send("rebuild_posts", *chunk):
+            indexing.rebuild(chunk)
+    if settings.RELEASES_DIR.resolve() in folder.resolve().parents:  # a row may name a folder elsewhere
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _changed_posts():
     """Posts that several releases saw: for the others the same prediction counts as before."""
     several = Prediction.objects.values("post_id").annotate(releases=Count("id")).filter(releases__gt=1)
@@ -94,7 +155,7 @@ def _one_at_a_time() -> None:
         cursor.execute("select pg_advisory_xact_lock(%s)", [_INSTALL_LOCK])
 
 
-def _copy(source: ReleaseFolder) -> Path:
+def _copy(source: ReleaseFolder, move: bool) -> Path:
     """The release's folder under RELEASES_DIR, put there whole or not at all."""
     target = settings.RELEASES_DIR / source.name
     if source.folder == target.resolve():
@@ -105,7 +166,8 @@ def _copy(source: ReleaseFolder) -> Path:
         settings.RELEASES_DIR.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{source.name}.", dir=settings.RELEASES_DIR) as temporary:
             copy = Path(temporary) / "release"
-            shutil.copytree(source.folder, copy)
+            (shutil.move if move else shutil.copytree)(source.folder, copy)
+            copy.chmod(0o755)  # a worker may run as another user
             if target.exists():  # left by an install that died; no row speaks of it
                 shutil.rmtree(target)
             copy.rename(target)

@@ -130,12 +130,16 @@ def _scopes(scope: str, query: str, thresholds: Thresholds, release: Release) ->
 
 
 def _speed(release: Release) -> float:
-    """Posts a second as lately measured: the newest predictions, without the pauses between them."""
+    return speed(release)[0]
+
+
+def speed(release: Release) -> tuple[float, bool]:
+    """Posts a second, and whether that was measured: by the newest predictions, without the pauses between them."""
     times = list(
         Prediction.objects.filter(release=release).order_by("-created_at").values_list("created_at", flat=True)[:200]
     )
     gaps = [(later - earlier).total_seconds() for later, earlier in pairwise(times)]
     working = [gap for gap in gaps if gap < _PAUSE_SECONDS]
     if len(working) < 20 or sum(working) <= 0:
-        return _USUAL_SPEED
-    return len(working) / sum(working)
+        return _USUAL_SPEED, False
+    return len(working) / sum(working), True

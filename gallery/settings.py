@@ -168,7 +168,9 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
-CELERY_TASK_ROUTES = {f"gallery.tasks.{name}": {"queue": "tagging"} for name in ("tag_waiting", "try_pictures")}
+CELERY_TASK_ROUTES = {
+    f"gallery.tasks.{name}": {"queue": "tagging"} for name in ("tag_waiting", "try_pictures", "predict_posts")
+}
 CELERY_TASK_DEFAULT_QUEUE = "default"
 # What no worker took before the next one is sent is not needed any more.
 _EVERY_30_SECONDS = {"schedule": 30.0, "options": {"expires": 30.0}}

@@ -45,6 +45,7 @@ __all__ = [
     "ReleaseFolder",
     "busy_seconds",
     "finish_runs",
+    "predict_posts",
     "problem",
     "read_release",
     "send",
@@ -208,6 +209,31 @@ def try_pictures() -> None:
             trying.answer(trial.token, state="failed", reason=str(error))
         else:
             _try(other, [trial])
+
+
+def predict_posts(release_id: int, *post_ids: int, seconds: float = 30) -> int:
+    """Tag posts by a release that is not active, to compare it; what counts for them stays. Returns how many it did.
+
+    When the time is up it lets the others go first and goes on after them.
+    """
+    release = Release.objects.filter(pk=release_id, active=False).first()
+    seen = Prediction.objects.filter(release_id=release_id, post_id__in=post_ids).values("post_id")
+    posts = list(Post.objects.active().filter(pk__in=post_ids).exclude(pk__in=seen)) if release else []
+    if not posts:
+        return 0
+    tagger, done, deadline = _open(release), 0, time.monotonic() + seconds
+    for number, post in enumerate(posts, 1):
+        try:
+            found = tagger.predictor.predict_prepared([_pixels(tagger.predictor, post)])[0]
+        except Exception as error:
+            logger.warning("Post %s could not be tagged by %s: %s", post.pk, release.name, error)
+            continue
+        Prediction.objects.bulk_create([_row(tagger, post, *found)], ignore_conflicts=True)
+        done += 1
+        if time.monotonic() > deadline and posts[number:]:
+            send("predict_posts", release_id, *(later.pk for later in posts[number:]))
+            break
+    return done
 
 
 def _try(tagger: _Tagger, trials: Iterable[trying.Trial]) -> None:

@@ -27,6 +27,11 @@ def try_pictures() -> None:
 
 
 @shared_task
+def predict_posts(release_id: int, *post_ids: int) -> int:
+    return tagging.predict_posts(release_id, *post_ids)
+
+
+@shared_task
 def sweep() -> int:
     from gallery import exporting
 
@@ -46,6 +51,13 @@ def rebuild_after_change() -> int:
     from gallery import releasing
 
     return releasing.rebuild_after_change()
+
+
+@shared_task
+def rebuild_posts(*post_ids: int) -> None:
+    from gallery import indexing
+
+    indexing.rebuild(post_ids)
 
 
 @shared_task

@@ -17,10 +17,21 @@ PACKAGES = ("gallery", "tagger", "training")
 ROWS = (
     ("urls", "wsgi", "admin"),
     ("views", "management", "templatetags", "forms", "captions", "context", "middleware", "http", "apps"),
-    ("uploading", "correcting", "exporting", "releasing", "retagging", "seeding", "inviting", "signing_in", "search"),
+    (
+        "uploading",
+        "comparing",
+        "correcting",
+        "exporting",
+        "releasing",
+        "retagging",
+        "seeding",
+        "inviting",
+        "signing_in",
+        "search",
+    ),
     ("tasks",),
     ("tagging",),
-    ("captions", "claiming", "indexing", "pace", "pictures", "profiles", "trying"),
+    ("claiming", "indexing", "pace", "pictures", "profiles", "prose", "trying"),
     ("models",),
 )
 

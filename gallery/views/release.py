@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 from django.contrib import messages
 from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
-from gallery import releasing
+from gallery import comparing, prose, releasing
 from gallery.forms import PathForm
 from gallery.http import staff_only
-from gallery.models import Category, Post, Prediction, Release, Tag
+from gallery.models import Category, Release, Tag
 
 
 @require_safe
@@ -21,7 +24,8 @@ def releases(request: HttpRequest) -> HttpResponse:
 
 def _list(request: HttpRequest, form: PathForm) -> HttpResponse:
     found = Release.objects.order_by("-active", "-installed_at").annotate(tagged=Count("predictions"))
-    return render(request, "staff/releases.html", {"releases": found, "form": form})
+    rows = [(release, releasing.facts(release), _vocabulary(release)) for release in found]
+    return render(request, "staff/releases.html", {"releases": rows, "form": form})
 
 
 @require_POST
@@ -49,7 +53,10 @@ def release(request: HttpRequest, pk: int) -> HttpResponse:
         "vocabulary": _vocabulary(found),
         "rows": _metrics(found),
         "active": active,
-        "change": _change(found, active),
+        "scores": _scores(found),
+        "card": prose.to_html(found.card),
+        "facts": releasing.facts(found),
+        "change": None if found.active else comparing.change(found, active),
     }
     return render(request, "staff/release.html", context)
 
@@ -59,12 +66,37 @@ def _vocabulary(release: Release) -> list[tuple[str, int]]:
     return [(Category(category).label, number) for category, number in counts.order_by("-number")]
 
 
-def _change(new: Release, active: Release | None) -> dict[str, int]:
-    """What differs from the active release: tags it knows more and no more, and posts it has not seen."""
-    old = set(active.tag_ids) if active else set()
-    posts = Post.objects.active().count()
-    seen = Prediction.objects.filter(release=new, post__status="active").count()
-    return {"more": len(set(new.tag_ids) - old), "fewer": len(old - set(new.tag_ids)), "unseen": posts - seen}
+_SHOWN = ("micro_f1", "macro_f1", "precision", "recall")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One table of a release's metrics: a split's pictures, and a row of numbers for each kind of tag."""
+
+    split: str
+    pictures: int | None
+    rows: list[tuple[str, list[float | None]]]
+
+
+def _scores(release: Release) -> list[Scores]:
+    """What the trainer measured on each split by its best stage, at the balanced thresholds."""
+    splits = release.metrics.get("splits")
+    if not isinstance(splits, dict):
+        return []
+    return [found for name, split in splits.items() if isinstance(split, dict) and (found := _split(name, split))]
+
+
+def _split(name: str, split: dict[str, Any]) -> Scores | None:
+    stage = split.get("refined") or split.get("initial")
+    groups = stage.get("balanced") if isinstance(stage, dict) else None
+    if not isinstance(groups, dict):
+        return None
+    rows = [
+        (group, [values.get(number) for number in _SHOWN])
+        for group, values in groups.items()
+        if isinstance(values, dict)
+    ]
+    return Scores(name, split.get("pictures"), rows)
 
 
 def _metrics(release: Release) -> list[tuple[str, str]]:
@@ -91,3 +123,18 @@ def activate_release(request: HttpRequest, pk: int) -> HttpResponse:
         return redirect("release", found.pk)
     messages.success(request, f"{found.title} tags new posts from now on. Posts tagged before keep their tags.")
     return redirect("tag_again")
+
+
+@require_POST
+@staff_only
+def remove_release(request: HttpRequest, pk: int) -> HttpResponse:
+    """Delete a release that is not active, with its predictions and files."""
+    found = get_object_or_404(Release, pk=pk)
+    try:
+        posts = releasing.remove(found)
+    except releasing.ReleaseError as error:
+        messages.error(request, str(error))
+        return redirect("release", found.pk)
+    counted = f" {posts:,} post{'' if posts == 1 else 's'} had no newer tags of the tagger." if posts else ""
+    messages.success(request, f"{found.title} is removed, with all that it predicted.{counted}")
+    return redirect("releases")
