@@ -141,9 +141,13 @@ class Score:
     right: int = 0  # on, and a person said yes
     wrong: int = 0  # on, and a person said no
     missed: int = 0  # off, and a person said yes
+    refused: int = 0  # a person said no, on or off
 
     @property
     def precision(self) -> float | None:
+        """None where nobody said no to anything: it would be 1 whatever the release does."""
+        if not self.refused:
+            return None
         return self.right / (self.right + self.wrong) if self.right + self.wrong else None
 
     @property
@@ -244,6 +248,7 @@ def compare(first: Release, second: Release, key: str, post_ids: list[int]) -> C
 
 
 def _score(score: Score, on: bool, said: bool) -> None:
+    score.refused += not said
     if on and said:
         score.right += 1
     elif on:

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_POST, require_safe
 from gallery import comparing, prose, releasing
 from gallery.forms import PathForm
 from gallery.http import staff_only
-from gallery.models import Category, Release, Tag
+from gallery.models import CATEGORY_ORDER, Category, Release, Tag
 
 
 @require_safe
@@ -66,6 +66,7 @@ def _vocabulary(release: Release) -> list[tuple[str, int]]:
     return [(Category(category).label, number) for category, number in counts.order_by("-number")]
 
 
+_SPLITS = ("test", "validation")
 _SHOWN = ("micro_f1", "macro_f1", "precision", "recall")
 
 
@@ -83,7 +84,9 @@ def _scores(release: Release) -> list[Scores]:
     splits = release.metrics.get("splits")
     if not isinstance(splits, dict):
         return []
-    return [found for name, split in splits.items() if isinstance(split, dict) and (found := _split(name, split))]
+    # Stored JSON forgets its order.
+    names = sorted(splits, key=lambda name: (_SPLITS.index(name) if name in _SPLITS else len(_SPLITS), name))
+    return [found for name in names if isinstance(splits[name], dict) and (found := _split(name, splits[name]))]
 
 
 def _split(name: str, split: dict[str, Any]) -> Scores | None:
@@ -91,10 +94,11 @@ def _split(name: str, split: dict[str, Any]) -> Scores | None:
     groups = stage.get("balanced") if isinstance(stage, dict) else None
     if not isinstance(groups, dict):
         return None
+    order = ["overall", *(category.label for category in CATEGORY_ORDER)]
     rows = [
-        (group, [values.get(number) for number in _SHOWN])
-        for group, values in groups.items()
-        if isinstance(values, dict)
+        (group, [groups[group].get(number) for number in _SHOWN])
+        for group in order
+        if isinstance(groups.get(group), dict)
     ]
     return Scores(name, split.get("pictures"), rows)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from django.conf import settings
-from django.core.files.base import File
 from django.core.files.uploadhandler import FileUploadHandler, SkipFile
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -44,9 +43,8 @@ class IntoFolder(FileUploadHandler):
     def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
         self.file.write(raw_data)
 
-    def file_complete(self, file_size: int) -> File:
+    def file_complete(self, file_size: int) -> None:
         self.file.close()
-        return File(None, self.file_name)
 
 
 @csrf_exempt  # the handler must be set before anything reads the body; `_install` checks the token
@@ -60,15 +58,15 @@ def upload_release(request: HttpRequest) -> HttpResponse:
         folder.mkdir()
         handler = IntoFolder(request, folder)
         request.upload_handlers = [handler]
-        return _install(request, handler)
+        try:
+            return _install(request, handler)
+        except OSError as error:
+            return _mistake(request, f"The files can't be written ({error.strerror}): make room on the server's disk.")
 
 
 @csrf_protect
 def _install(request: HttpRequest, handler: IntoFolder) -> HttpResponse:
-    try:
-        request.FILES  # noqa: B018 - reading the body is what writes the files
-    except OSError as error:
-        return _mistake(request, f"The files can't be written ({error.strerror}): make room on the server's disk.")
+    request.FILES  # noqa: B018 - reading the body is what writes the files
     if pickles := [name for name in handler.refused if Path(name).suffix.lower() in _PICKLES]:
         return _mistake(request, f"{pickles[0]} is a pickle, which can run code when opened: send safetensors instead.")
     if handler.refused:

@@ -1,8 +1,11 @@
 import pytest
+from django.conf import settings
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
-from gallery.models import Profile, Release
-from tests.gallery.making import make_post
+from gallery import indexing
+from gallery.models import Profile, Release, TagIndex
+from tests.gallery.making import make_post, make_release, make_tag, predict
 from tests.gallery.views.people import signed_in
 from tests.tagger import releases
 
@@ -60,3 +63,79 @@ def test_a_release_whose_folder_is_gone_says_so(staff, folder):
 def test_a_release_that_is_not_there_is_not_found(staff):
     assert staff.get(reverse("release", args=[7])).status_code == 404
     assert staff.post(reverse("activate_release", args=[7])).status_code == 404
+
+
+def files_of(folder):
+    return [SimpleUploadedFile(file.name, file.read_bytes()) for file in sorted(folder.iterdir())]
+
+
+def leftovers():
+    return [path.name for path in settings.RELEASES_DIR.iterdir() if path.name.startswith(".")]
+
+
+def test_a_folders_files_install_it(staff, folder):
+    answer = staff.post(reverse("upload_release"), {"files": files_of(folder)})
+    release = Release.objects.get()
+    assert answer.url == reverse("release", args=[release.pk])
+    assert release.path.parent == settings.RELEASES_DIR and (release.path / "model.safetensors").is_file()
+    assert not release.active and not leftovers()
+    page = staff.get(answer.url).content.decode()
+    assert "new:" in page and "In memory" in page
+
+
+def test_bad_files_install_nothing(staff, folder):
+    url, htmx = reverse("upload_release"), {"HX-Request": "true"}
+    part = [file for file in files_of(folder) if file.name != "vocabulary.json"]
+    for files, said in [
+        ([], "No file came"),
+        (part, "has no vocabulary.json"),
+        ([*files_of(folder), SimpleUploadedFile("model.pt", b"x")], "is a pickle"),
+        ([SimpleUploadedFile("run.sh", b"x")], "is no part of a release"),
+    ]:
+        answer = staff.post(url, {"files": files}, headers=htmx)
+        assert answer.status_code == 422 and said in answer.content.decode()
+    assert staff.post(url).status_code == 400
+    assert not Release.objects.exists() and not leftovers()
+
+
+def test_names_with_folders_stay_inside(staff, folder, tmp_path):
+    evil = SimpleUploadedFile("x.json", b"{}")
+    evil._name = "../../evil.json"
+    staff.post(reverse("upload_release"), {"files": [*files_of(folder), evil]})
+    assert not list(tmp_path.glob("evil.json"))
+
+
+def test_uploading_and_removing_are_for_staff(staff, client, folder):
+    staff.post(reverse("install_release"), {"folder": str(folder)})
+    for url in (reverse("upload_release"), reverse("remove_release", args=[Release.objects.get().pk])):
+        assert staff.get(url).status_code == 405
+        assert signed_in().post(url).status_code == 403
+        assert client.post(url).url.startswith("/login/")
+    assert Release.objects.exists()
+
+
+def test_removing_takes_predictions_files_and_index_rows(staff, folder, django_capture_on_commit_callbacks):
+    staff.post(reverse("install_release"), {"folder": str(folder)})
+    release, active = Release.objects.get(), make_release("active")
+    cat, dog = make_tag("a_cat"), make_tag("a_dog")
+    only_old, both = make_post(), make_post()
+    predict(only_old, release, {cat: 0.9})
+    predict(both, release, {cat: 0.9})
+    predict(both, active, {dog: 0.9})
+    indexing.rebuild([only_old.pk, both.pk])
+    with django_capture_on_commit_callbacks(execute=True):
+        answer = staff.post(reverse("remove_release", args=[release.pk]), follow=True)
+    assert "is removed" in answer.content.decode() and "1 post had" in answer.content.decode()
+    assert not Release.objects.filter(pk=release.pk).exists() and not release.path.exists()
+    assert TagIndex.objects.get(post=only_old).tag_ids == []
+    assert TagIndex.objects.get(post=both).tag_ids == [dog.pk]
+
+
+def test_the_active_release_is_not_removed(staff, folder):
+    staff.post(reverse("install_release"), {"folder": str(folder)})
+    release = Release.objects.get()
+    staff.post(reverse("activate_release", args=[release.pk]))
+    answer = staff.post(reverse("remove_release", args=[release.pk]), follow=True)
+    assert "activate another release first" in answer.content.decode()
+    assert Release.objects.exists() and release.path.exists()
+    assert staff.post(reverse("remove_release", args=[999])).status_code == 404
