@@ -29,7 +29,7 @@ class IntoFolder(FileUploadHandler):
         super().__init__(request)
         self.folder = folder
         self.refused: list[str] = []
-        self.file: BinaryIO | None = None
+        self.target: BinaryIO | None = None
 
     def new_file(self, *args: Any, **kwargs: Any) -> None:
         super().new_file(*args, **kwargs)
@@ -38,13 +38,13 @@ class IntoFolder(FileUploadHandler):
             if not name.startswith("."):  # what file managers leave in folders is nothing to speak of
                 self.refused.append(name)
             raise SkipFile
-        self.file = (self.folder / name).open("wb")
+        self.target = (self.folder / name).open("wb")
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
-        self.file.write(raw_data)
+        self.target.write(raw_data)
 
     def file_complete(self, file_size: int) -> None:
-        self.file.close()
+        self.target.close()
 
 
 @csrf_exempt  # the handler must be set before anything reads the body; `_install` checks the token
