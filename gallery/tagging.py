@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -153,7 +153,9 @@ def _tag_with(tagger: _Tagger, deadline: float) -> int:
                 if time.monotonic() < deadline:
                     _take(tagger, under_way, decoders, model)
                 tagged += _finish(tagger, under_way.popleft(), model)
-                _try(tagger, trying.take(tagger.release_id))
+                trying.tag(
+                    tagger.predictor, tagger.tag_ids, tagger.release_id, lambda *call: model.submit(*call).result()
+                )
                 if not under_way and time.monotonic() < deadline:
                     _take(tagger, under_way, decoders, model)
         finally:
@@ -200,15 +202,14 @@ def try_pictures() -> None:
     """Tag the pictures that people only try, each with the release that it was sent for."""
     with _in_use, _freed_when_idle():
         if tagger := _active_tagger():
-            _try(tagger, trying.take(tagger.release_id))
-    for trial in trying.take():
+            trying.tag(tagger.predictor, tagger.tag_ids, tagger.release_id)
+    for release_id in trying.wanted():
         try:
-            release = Release.objects.get(pk=trial.release_id)
-            other = _open(release)
+            other = _open(Release.objects.get(pk=release_id))
         except (Release.DoesNotExist, ReleaseError) as error:
-            trying.answer(trial.token, state="failed", reason=str(error))
+            trying.fail(release_id, str(error))
         else:
-            _try(other, [trial])
+            trying.tag(other.predictor, other.tag_ids, release_id)
 
 
 def predict_posts(release_id: int, *post_ids: int, seconds: float = 30) -> int:
@@ -234,24 +235,6 @@ def predict_posts(release_id: int, *post_ids: int, seconds: float = 30) -> int:
             send("predict_posts", release_id, *(later.pk for later in posts[number:]))
             break
     return done
-
-
-def _try(tagger: _Tagger, trials: Iterable[trying.Trial]) -> None:
-    """Answer with every stage's tags, as pairs of tag id and confidence byte, most confident first."""
-    for trial in trials:
-        started = time.monotonic()
-        try:
-            with trial.file.open("rb") as file, pictures.open_picture(file) as image:
-                stages = tagger.predictor.every_stage(pictures.upright(image), trying.FLOOR, trying.MOST_TAGS)
-        except Exception as error:
-            logger.warning("A picture that was tried could not be tagged: %s", error)
-            trying.answer(trial.token, state="failed", reason=_reason(error))
-            continue
-        tags = {
-            stage: list(zip(tagger.tag_ids[indices].tolist(), to_bytes(confidences).tolist(), strict=True))
-            for stage, (indices, confidences) in stages.items()
-        }
-        trying.answer(trial.token, state="done", tags=tags, seconds=time.monotonic() - started)
 
 
 def _active_tagger() -> _Tagger | None:

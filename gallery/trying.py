@@ -1,21 +1,27 @@
 """Pictures that people only try: a file until a worker has read it, an answer in the cache for ten minutes, no row.
 
 The folder is the queue and the message to the workers only a hint: whoever tags looks into it between two batches.
-Knows no tagger; `tagging` answers.
+Knows no tagger: `tagging` hands its model over.
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
+import numpy as np
 from django.conf import settings
 from django.core.cache import cache
+from PIL.Image import Image
+
+from gallery import pictures
+from gallery.profiles import to_bytes
 
 KEPT_SECONDS = 600
 PER_MINUTE = 20
@@ -23,9 +29,21 @@ FLOOR = 0.01  # below a release's own floor: here one may look at what is hardly
 MOST_TAGS = 500
 _TAKEN = ".taken"
 
+logger = logging.getLogger(__name__)
+
+
+def _here(call: Callable[..., Any], *words: Any) -> Any:
+    return call(*words)
+
 
 class TooMany(Exception):
     """A sentence for a person who tries pictures faster than the site allows."""
+
+
+class Stages(Protocol):
+    """The tagger's `Predictor`, as far as it is asked here."""
+
+    def every_stage(self, image: Image, floor: float, most: int) -> dict[str, tuple[np.ndarray, np.ndarray]]: ...
 
 
 @dataclass(frozen=True)
@@ -33,7 +51,6 @@ class Trial:
     """A picture that a worker has taken."""
 
     token: str
-    release_id: int
     file: Path
 
 
@@ -64,11 +81,43 @@ def waiting_seconds(found: dict[str, Any]) -> float:
     return max(0.0, time.time() - found["since"])
 
 
-def take(release_id: int | None = None) -> Iterator[Trial]:
-    """The waiting pictures (of one release), oldest first; each is this worker's alone, its file gone after."""
-    for path in sorted(_files(), key=_age):
+def wanted() -> set[int]:
+    """The releases that waiting pictures were sent for."""
+    return {int(path.name.partition(".")[0]) for path in _waiting()}
+
+
+def tag(predictor: Stages, tag_ids: np.ndarray, release_id: int, run: Callable[..., Any] = _here) -> None:
+    """Answer a release's waiting pictures with every stage's tags: pairs of tag id and byte, most confident first.
+
+    `run` calls the model, in its own thread where it has one: an engine answers one at a time.
+    """
+    for trial in _take(release_id):
+        started = time.monotonic()
+        try:
+            with trial.file.open("rb") as file, pictures.open_picture(file) as image:
+                stages = run(predictor.every_stage, pictures.upright(image), FLOOR, MOST_TAGS)
+        except Exception as error:
+            logger.warning("A picture that was tried could not be tagged: %s", error)
+            answer(trial.token, state="failed", reason=str(error) or type(error).__name__)
+            continue
+        tags = {
+            stage: list(zip(tag_ids[indices].tolist(), to_bytes(confidences).tolist(), strict=True))
+            for stage, (indices, confidences) in stages.items()
+        }
+        answer(trial.token, state="done", tags=tags, seconds=time.monotonic() - started)
+
+
+def fail(release_id: int, reason: str) -> None:
+    """Answer a release's waiting pictures with why it can't tag them."""
+    for trial in _take(release_id):
+        answer(trial.token, state="failed", reason=reason)
+
+
+def _take(release_id: int) -> Iterator[Trial]:
+    """The waiting pictures of a release, oldest first; each is this worker's alone, its file gone after."""
+    for path in sorted(_waiting(), key=_age):
         release, _, token = path.name.partition(".")
-        if not release.isdecimal() or path.name.endswith(_TAKEN) or (release_id and int(release) != release_id):
+        if int(release) != release_id:
             continue
         taken = path.with_name(path.name + _TAKEN)
         try:
@@ -76,9 +125,13 @@ def take(release_id: int | None = None) -> Iterator[Trial]:
         except FileNotFoundError:  # another worker was first
             continue
         try:
-            yield Trial(token, int(release), taken)
+            yield Trial(token, taken)
         finally:
             taken.unlink(missing_ok=True)
+
+
+def _waiting() -> list[Path]:
+    return [path for path in _files() if path.name[0].isdecimal() and not path.name.endswith(_TAKEN)]
 
 
 def answer(token: str, **fields: Any) -> None:
