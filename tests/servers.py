@@ -20,6 +20,7 @@ def _start_servers() -> None:
     """Set DATABASE_URL and REDIS_URL to servers of this run, unless the caller brought both."""
     data = Path(tempfile.mkdtemp(prefix="manabooru-test-"))
     os.environ["MANABOORU_DATA"] = str(data / "data")
+    (data / "data" / "static").mkdir(parents=True)
     os.environ["MANABOORU_ENV_FILE"] = str(data / "no.env")
     atexit.register(shutil.rmtree, data, ignore_errors=True)
     if os.environ.get("DATABASE_URL") and os.environ.get("REDIS_URL"):

@@ -52,7 +52,8 @@ def test_chosen_thresholds_are_the_best_and_ordered() -> None:
     histogram, cells = counted(1)
     chosen = scores.choose(histogram, VOCABULARY)
     layout.check({"refined": chosen})
-    assert len(layout.site_profiles({"refined": chosen})) == 5
+    shipped = {profile.key for profile in layout.site_profiles({"refined": chosen})}
+    assert shipped >= {"overall", "weighted", "category-specific", "high-precision", "high-recall"}
     best = max(plain(cells, np.arange(TAGS), t)[0] for t in scores.GRID[20:180])
     assert chosen["overall"]["micro_opt"]["micro_f1"] == pytest.approx(best, abs=1e-4)
     for modes in chosen.values():
