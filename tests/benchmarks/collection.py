@@ -183,27 +183,38 @@ def _array_text(values: np.ndarray) -> bytes:
     return head + body.tobytes()
 
 
-def _copy_index(connection: Connection, block: Block) -> None:
-    """tag_index rows by binary COPY: text would take ten times as long."""
-    now = struct.pack(">q", int((time.time() - 946_684_800) * 1e6))
-    columns = "post_id, tag_ids, confidences, rating, updated_at"
-    with connection.cursor().copy(f"copy tag_index ({columns}) from stdin (format binary)") as copy:
+def _field(value: bytes) -> bytes:
+    """One field of a binary COPY row: its length, then itself."""
+    return struct.pack(">i", len(value)) + value
+
+
+def _copy(connection: Connection, table: str, rows: Iterator[tuple[bytes, ...]]) -> None:
+    """Rows of binary fields by COPY: text would take ten times as long."""
+    with connection.cursor().copy(f"copy {table} from stdin (format binary)") as copy:
         copy.write(b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0))
+        for row in rows:
+            copy.write(struct.pack(">h", len(row)) + b"".join(map(_field, row)))
+        copy.write(struct.pack(">h", -1))
+
+
+def _copy_block(connection: Connection, block: Block, release_id: int) -> None:
+    """The block's tag_index rows, and the predictions they would have come from."""
+    now = struct.pack(">q", int((time.time() - 946_684_800) * 1e6))
+    release = struct.pack(">q", release_id)
+    predicted = np.minimum(block.confidences, 254)
+
+    def rows(index: bool) -> Iterator[tuple[bytes, ...]]:
         for row in range(len(block.offsets) - 1):
             part = slice(block.offsets[row], block.offsets[row + 1])
-            tags = _array_text(block.tags[part])
-            confidences = b"\0" + block.confidences[part].tobytes()
-            copy.write(
-                struct.pack(">hiq", 5, 8, block.first_id + row)
-                + struct.pack(">i", len(tags))
-                + tags
-                + struct.pack(">i", len(confidences))
-                + confidences
-                + struct.pack(">ih", 2, block.ratings[row])
-                + struct.pack(">i", 8)
-                + now
-            )
-        copy.write(struct.pack(">h", -1))
+            post, tags = struct.pack(">q", block.first_id + row), _array_text(block.tags[part])
+            if index:
+                rating = struct.pack(">h", block.ratings[row])
+                yield post, tags, b"\0" + block.confidences[part].tobytes(), rating, now
+            else:
+                yield post, release, tags, predicted[part].tobytes(), now
+
+    _copy(connection, "tag_index (post_id, tag_ids, confidences, rating, updated_at)", rows(True))
+    _copy(connection, "prediction (post_id, release_id, tag_ids, confidences, created_at)", rows(False))
 
 
 def _insert_posts(connection: Connection, first_id: int, block: Block) -> None:
@@ -238,13 +249,16 @@ def _insert_tags(connection: Connection, collection: Collection) -> None:
 
 
 def fill(connection: Connection, posts: int, seed: int = 1, say=print) -> Collection:
-    """Make `posts` posts and write post, tag and tag_index; the GIN index is built at the end."""
+    """Make `posts` posts and write post, tag, prediction and tag_index."""
     collection = Collection(posts, make_world(seed))
+    columns = "name, title, folder, config, metrics, card, tag_ids, installed_at, active"
+    made = f"insert into release ({columns}) values ('made', 'made', '', '{{}}', '{{}}', '', '{{}}', now(), true)"
+    release_id = connection.execute(f"{made} returning id").fetchone()[0]
     for first in range(1, posts + 1, BLOCK):
         n = min(BLOCK, posts + 1 - first)
         block = make_block(collection.world, first, n, (first + n / 2) / posts, seed)
         _insert_posts(connection, first, block)
-        _copy_index(connection, block)
+        _copy_block(connection, block, release_id)
         connection.commit()
         collection.blocks.append(block)
         say(f"  {first + n - 1:,} posts")

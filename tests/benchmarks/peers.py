@@ -7,6 +7,8 @@ szurubooru's: `post.id in (select post_id from post_tag ...)` for each tag, with
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from psycopg import Connection
 
@@ -49,50 +51,43 @@ def fill_szurubooru(connection: Connection, collection: Collection, byte: int) -
     connection.commit()
 
 
+def _where(tree: Tree, any_of: Callable[[tuple[int, ...]], str], rating_column: str) -> str:
+    """A peer's condition; `any_of` says how it asks for posts that have one of some tags."""
+
+    def inner(part: Tree) -> str:
+        return _where(part, any_of, rating_column)
+
+    match tree:
+        case ("tag", tag) | ("ai", tag, _):
+            return any_of((tag,))
+        case ("wild", _, tags):
+            return any_of(tags)
+        case ("rating", rating):
+            return f"{rating_column} = '{'gsqe'[rating]}'"
+        case ("not", part):
+            return f"not ({inner(part)})"
+        case ("and", *parts):
+            return "(" + " and ".join(map(inner, parts)) + ")"
+        case ("or", *parts):
+            return "(" + " or ".join(map(inner, parts)) + ")"
+    raise ValueError(tree)
+
+
 def danbooru_sql(query: Query, collection: Collection) -> str:
     names = collection.world.names
-    split = "string_to_array(tag_string, ' ')"
 
-    def array(tags: list[int] | tuple[int, ...]) -> str:
-        return "'{" + ",".join(names[tag - 1] for tag in tags) + "}'"
+    def any_of(tags: tuple[int, ...]) -> str:
+        sign = "@>" if len(tags) == 1 else "&&"
+        return f"string_to_array(tag_string, ' ') {sign} '{{{','.join(names[tag - 1] for tag in tags)}}}'"
 
-    def where(tree: Tree) -> str:
-        match tree:
-            case ("tag", tag) | ("ai", tag, _):
-                return f"{split} @> {array([tag])}"
-            case ("wild", _, tags):
-                return f"{split} && {array(tags)}"
-            case ("rating", rating):
-                return f"rating = '{'gsqe'[rating]}'"
-            case ("not", part):
-                return f"not ({where(part)})"
-            case ("and", *parts):
-                return "(" + " and ".join(map(where, parts)) + ")"
-            case ("or", *parts):
-                return "(" + " or ".join(map(where, parts)) + ")"
-        raise ValueError(tree)
-
-    return f"from dpost where {where(query.tree)}"
+    return f"from dpost where {_where(query.tree, any_of, 'rating')}"
 
 
 def szurubooru_sql(query: Query, collection: Collection) -> str:
-    def where(tree: Tree) -> str:
-        match tree:
-            case ("tag", tag) | ("ai", tag, _):
-                return f"spost.id in (select post_id from spost_tag where tag_id = {tag})"
-            case ("wild", _, tags):
-                return f"spost.id in (select post_id from spost_tag where tag_id in ({','.join(map(str, tags))}))"
-            case ("rating", rating):
-                return f"safety = '{'gsqe'[rating]}'"
-            case ("not", part):
-                return f"not ({where(part)})"
-            case ("and", *parts):
-                return "(" + " and ".join(map(where, parts)) + ")"
-            case ("or", *parts):
-                return "(" + " or ".join(map(where, parts)) + ")"
-        raise ValueError(tree)
+    def any_of(tags: tuple[int, ...]) -> str:
+        return f"spost.id in (select post_id from spost_tag where tag_id in ({','.join(map(str, tags))}))"
 
-    return f"from spost where {where(query.tree)}"
+    return f"from spost where {_where(query.tree, any_of, 'safety')}"
 
 
 def page_sql(body: str, query: Query) -> str:

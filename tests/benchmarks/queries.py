@@ -127,8 +127,7 @@ class Reference:
             case ("wild", _, tags):
                 return np.logical_or.reduce([self.dense(tag) >= byte_of(tag) for tag in tags])
             case ("ai", tag, percent):
-                bytes_ = self.dense(tag)
-                return (bytes_ >= -(-percent * 254 // 100)) & (bytes_ < 255)
+                return self.dense(tag) >= -(-percent * 254 // 100)  # a confirmed tag was predicted, too
             case ("rating", rating):
                 return self.rating == rating
             case ("not", part):
