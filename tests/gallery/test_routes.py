@@ -6,20 +6,23 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import URLPattern, reverse
+from django.urls.converters import get_converters
 
 from gallery.urls import urlpatterns
 
-ARGUMENTS = {"pk": 4711, "tag_pk": 4711, "path": "original/00/00/none.png", "name": "nothing", "token": "nothing"}
+NOT_THERE = {"int": 4711, "str": "nothing", "path": "original/00/00/none.png"}
 NAMES = sorted(pattern.name for pattern in urlpatterns if isinstance(pattern, URLPattern))
 PATTERNS = {pattern.name: pattern for pattern in urlpatterns if isinstance(pattern, URLPattern)}
 
 FOR_ALL = {"browse", "suggest", "post", "tags", "tag", "media", "choose_profile", "profiles", "login", "join", "health"}
-FOR_ALL |= {"logout", "preview_profile"}
+FOR_ALL |= {"logout", "prediction", "preview_profile"}
 OPEN_ON_A_CLOSED_SITE = {"login", "join", "health"}
 
 
 def url(name: str) -> str:
-    return reverse(name, kwargs={key: ARGUMENTS[key] for key in PATTERNS[name].pattern.converters})
+    kinds = {type(converter): kind for kind, converter in get_converters().items()}
+    converters = PATTERNS[name].pattern.converters
+    return reverse(name, kwargs={key: NOT_THERE[kinds[type(kind)]] for key, kind in converters.items()})
 
 
 def is_for_staff(name: str) -> bool:
