@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,32 +9,14 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.journeys.people import seed_pictures, sign_in
 from tests.stack import Site
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SEED = ROOT / "gallery/seed"
 STARTER = ROOT / "tagger/releases/starter"
 TAGGED_MS = 60_000
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-
-def seed_pictures(families: tuple[str, ...]) -> list[Path]:
-    """One picture of each family of the seed set, by the words in its credit."""
-    pictures = json.loads((SEED / "seed.json").read_text(encoding="utf-8"))["pictures"]
-    return [
-        SEED / next(picture["file"] for picture in pictures if family.lower() in picture["credit"].lower())
-        for family in families
-    ]
-
-
-def join_as_first_admin(page: Page, site: Site) -> None:
-    page.goto(site.admin_link)
-    expect(page.get_by_role("heading", name="Welcome to your new site")).to_be_visible()
-    page.get_by_label("Name", exact=True).fill("keeper")
-    page.get_by_label("Password", exact=True).fill("a-long-password-1")
-    page.get_by_role("button", name="Make the account").click()
-    expect(page.get_by_role("link", name="Upload").first).to_be_visible()
 
 
 def upload(page: Page, site: Site, pictures: list[Path]) -> list[str]:
@@ -83,7 +64,7 @@ def on_tags(page: Page, post: str, category: str = "general") -> list[tuple[str,
 
 
 def test_upload_search_profile_correct_learn_and_tag_again(site: Site, page: Page, tmp_path: Path) -> None:
-    join_as_first_admin(page, site)
+    sign_in(page, site)
     posts = upload(page, site, seed_pictures(("OpenMoji", "DiceBear", "comicgen")))
 
     # Find one by a tag that the tagger gave it.

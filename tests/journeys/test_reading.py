@@ -1,0 +1,88 @@
+"""Browsing as people do it: by keys, on a phone, in the dark, by dropping and pasting files."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.journeys.people import seed_pictures, sign_in
+from tests.stack import Site
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+# Files as a drop or a paste brings them; the event is the browser's own.
+_BRING = """([kind, name, data]) => {
+  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+  const carried = new DataTransfer();
+  carried.items.add(new File([bytes], name, { type: "image/webp" }));
+  const event = kind === "drop"
+    ? new DragEvent("drop", { dataTransfer: carried, bubbles: true, cancelable: true })
+    : new ClipboardEvent("paste", { clipboardData: carried, bubbles: true, cancelable: true });
+  document.body.dispatchEvent(event);
+}"""
+_PAGES = ("/", "/upload/", "/tags/", "/profiles/", "/profiles/new/", "/try/", "/account/")
+_STAFF_PAGES = ("/staff/", "/staff/releases/", "/staff/tag-again/", "/staff/exports/", "/staff/people/")
+
+
+def bring(page: Page, kind: str, picture: Path) -> None:
+    page.evaluate(_BRING, [kind, picture.name, base64.b64encode(picture.read_bytes()).decode()])
+
+
+@pytest.fixture
+def with_posts(site: Site, page: Page) -> Page:
+    """A signed-in page of a site that has posts: one dropped, one pasted."""
+    sign_in(page, site)
+    page.goto(f"{site.address}/upload/")
+    rows = page.locator("#upload-rows > li")
+    for number, (kind, picture) in enumerate(
+        zip(("drop", "paste"), seed_pictures(("OpenMoji", "DiceBear")), strict=True)
+    ):
+        bring(page, kind, picture)
+        expect(rows).to_have_count(number + 1)
+        expect(rows.nth(number).locator("a[data-post]")).to_be_visible()
+        expect(rows.nth(number).locator(".upload-tag-list li").first).to_be_visible(timeout=60_000)
+    return page
+
+
+def test_keys_lead_through_posts_and_search_completes(site: Site, with_posts: Page) -> None:
+    page = with_posts
+    page.goto(f"{site.address}/")
+    newest = site.address + (page.locator("main a[href^='/posts/']").first.get_attribute("href") or "")
+    page.goto(newest)
+    page.keyboard.press("j")
+    page.wait_for_url(lambda url: url != newest)
+    page.keyboard.press("k")
+    page.wait_for_url(newest)
+    page.keyboard.press("/")
+    box = page.get_by_role("combobox").first
+    expect(box).to_be_focused()
+    box.press_sequentially("pers")
+    expect(page.get_by_role("option").first).to_contain_text("person")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(box).to_have_value("person ")
+    page.keyboard.press("Escape")
+    page.keyboard.press("t")
+    expect(page.locator("[data-tag] .tag").first).to_be_focused()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_is_wider_than_a_phone(
+    site: Site, with_posts: Page, new_page: Callable[..., Page], scheme: str
+) -> None:
+    state = with_posts.context.storage_state()
+    phone = new_page(viewport={"width": 390, "height": 844}, has_touch=True, color_scheme=scheme, storage_state=state)
+    phone.goto(f"{site.address}/")
+    post = phone.locator("main a[href^='/posts/']").first.get_attribute("href")
+    brightness = "getComputedStyle(document.documentElement).backgroundColor.match(/[0-9]+/g).map(Number)[0]"
+    for path in (*_PAGES, *_STAFF_PAGES, post):
+        phone.goto(f"{site.address}{path}")
+        assert phone.evaluate("document.documentElement.scrollWidth") <= 390, path
+        body = phone.evaluate(brightness.replace("documentElement", "body"))
+        assert (body < 60) == (scheme == "dark"), path
