@@ -99,6 +99,9 @@ class Names:
         return Release.objects.filter(active=True).values_list("id", flat=True).first()
 
 
+_COMMON = 1000  # names that a misspelt one is compared with letter by letter
+
+
 def like_pattern(pattern: str) -> str:
     """A pattern with `*` as SQL's LIKE wants it."""
     return re.sub(r"([\\%_])", r"\\\1", pattern).replace("*", "%")
@@ -123,4 +126,10 @@ def nearest_tag(name: str) -> str | None:
             [name, name],
         )
         row = cursor.fetchone()
-    return row[0] if row else None
+    # Two swapped letters change most trigrams of a short word: compare it with the commonest of its letter.
+    return row[0] if row else nearest(name, _common_names(name[:1]))
+
+
+def _common_names(prefix: str) -> list[str]:
+    names = Tag.objects.filter(name__startswith=prefix).order_by("-post_count")
+    return list(names.values_list("name", flat=True)[:_COMMON])

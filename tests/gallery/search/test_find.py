@@ -64,6 +64,7 @@ def test_a_cursor_of_another_order_is_refused(world):
     ("text", "note"),
     [
         ("blue_hiar", "No tag is called blue_hiar. Did you mean blue_hair?"),
+        ("sloo", "No tag is called sloo. Did you mean solo?"),
         ("ratng:general", "No tag is called ratng:general. Did you mean rating:general?"),
         ("qqqq*", "No tag matches qqqq*."),
         ("artist:solo", "solo is no artist tag but general."),
