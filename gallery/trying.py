@@ -178,7 +178,7 @@ def _key(token: str) -> str:
 
 
 def _count(user_id: int) -> None:
-    key = f"trying-rate:{user_id}:{int(time.time() // 60)}"
-    cache.add(key, 0, timeout=90)
+    key = f"trying-rate:{user_id}"
+    cache.add(key, 0, timeout=60)  # the minute begins with the first picture
     if cache.incr(key) > PER_MINUTE:
         raise TooMany(f"You can try {PER_MINUTE} pictures a minute: wait a moment, then go on.")
