@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 from django.contrib import admin
@@ -40,6 +41,8 @@ class ReadOnly(admin.ModelAdmin):
 class Rule(admin.ModelAdmin):
     """A row of which the tag index makes use: posts that have its tags are rebuilt with each change."""
 
+    tag_names: tuple[str, ...] = ("name",)  # where the row has the names of its tags
+
     def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:
         before = self._names(type(obj).objects.get(pk=obj.pk)) if change else set()
         super().save_model(request, obj, form, change)
@@ -56,7 +59,7 @@ class Rule(admin.ModelAdmin):
         indexing.rebuild_with_tags(names)
 
     def _names(self, obj: Model) -> set[str]:
-        raise NotImplementedError
+        return {attrgetter(path)(obj) for path in self.tag_names}
 
 
 @admin.register(Tag)
@@ -70,9 +73,6 @@ class TagAdmin(Rule):
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False  # releases point at tags by id: deprecate a tag instead
 
-    def _names(self, obj: Tag) -> set[str]:
-        return {obj.name}
-
 
 @admin.register(TagAlias)
 class TagAliasAdmin(Rule):
@@ -80,9 +80,7 @@ class TagAliasAdmin(Rule):
     search_fields = ["name", "tag__name"]
     autocomplete_fields = ["tag"]
     list_select_related = ["tag"]
-
-    def _names(self, obj: TagAlias) -> set[str]:
-        return {obj.name, obj.tag.name}
+    tag_names = ("name", "tag.name")
 
 
 @admin.register(TagImplication)
@@ -91,9 +89,7 @@ class TagImplicationAdmin(Rule):
     search_fields = ["tag__name", "implied__name"]
     autocomplete_fields = ["tag", "implied"]
     list_select_related = ["tag", "implied"]
-
-    def _names(self, obj: TagImplication) -> set[str]:
-        return {obj.tag.name, obj.implied.name}
+    tag_names = ("tag.name", "implied.name")
 
 
 @admin.register(Invitation)

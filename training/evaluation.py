@@ -145,20 +145,7 @@ def sentence_of(measures: dict[str, dict[str, float]]) -> str:
 
 
 def about_run(run: RunFolder, material: Material) -> dict[str, Any]:
-    kept = (
-        "recipe",
-        "release",
-        "steps",
-        "step",
-        "epochs",
-        "epoch",
-        "elapsed",
-        "best",
-        "pictures",
-        "parameters",
-        "notes",
-    )
-    about = {name: run.state[name] for name in kept if name in run.state}
+    about = {name: run.state[name] for name in KEPT_STATE if name in run.state}
     told = {name: material.about.get(name) for name in ("name", "source", "licence", "filters")}
     release = Path(about["release"]).name if about.get("release") else None
     return about | {"release": release, "tags": len(material.vocabulary), "dataset": told}
