@@ -5,13 +5,13 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from gallery import indexing
+from gallery import reindexing
 from gallery.http import next_path, staff_only
 from gallery.models import Invitation, Post, Release, Tag, TagAlias, TagImplication
 
@@ -46,17 +46,21 @@ class Rule(admin.ModelAdmin):
     def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:
         before = self._names(type(obj).objects.get(pk=obj.pk)) if change else set()
         super().save_model(request, obj, form, change)
-        indexing.rebuild_with_tags(before | self._names(obj))
+        self._rebuild(request, before | self._names(obj))
 
     def delete_model(self, request: HttpRequest, obj: Model) -> None:
         names = self._names(obj)
         super().delete_model(request, obj)
-        indexing.rebuild_with_tags(names)
+        self._rebuild(request, names)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Model]) -> None:
         names = {name for obj in queryset for name in self._names(obj)}
         super().delete_queryset(request, queryset)
-        indexing.rebuild_with_tags(names)
+        self._rebuild(request, names)
+
+    def _rebuild(self, request: HttpRequest, names: set[str]) -> None:
+        if not reindexing.after_rule_change(names):
+            self.message_user(request, "The posts with these tags follow in the background.", messages.INFO)
 
     def _names(self, obj: Model) -> set[str]:
         return {attrgetter(path)(obj) for path in self.tag_names}

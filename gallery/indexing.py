@@ -39,12 +39,12 @@ def rebuild(post_ids: Iterable[int]) -> None:
             _rebuild_batch(ids[start : start + _BATCH])
 
 
-def rebuild_with_tags(names: Iterable[str]) -> int:
+def rebuild_with_tags(tag_ids: Iterable[int]) -> int:
     """Rebuild every post that any of these tags was predicted or judged for; returns how many.
 
     For a change of aliases, implications or deprecation: the rows from which the index is made tell.
     """
-    tag_ids = list(Tag.objects.filter(name__in=list(names)).values_list("id", flat=True))
+    tag_ids = list(tag_ids)
     ids = set(Prediction.objects.filter(tag_ids__overlap=tag_ids).values_list("post_id", flat=True))
     ids |= set(Verdict.objects.filter(tag_id__in=tag_ids).values_list("post_id", flat=True))
     ids |= set(TagIndex.objects.filter(tag_ids__overlap=tag_ids).values_list("post_id", flat=True))

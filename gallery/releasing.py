@@ -12,15 +12,13 @@ from django.db import DataError, connection, transaction
 from django.db.models import Count
 from django.utils import timezone
 
-from gallery import indexing, tagging
+from gallery import indexing, reindexing, tagging
 from gallery.models import Category, Post, PostStatus, Prediction, Profile, Release, Tag
 from gallery.tagging import ReleaseError, ReleaseFolder, read_release, site_profiles
 
 __all__ = ["ReleaseError", "facts", "install", "remove", "rebuild_after_change", "use"]
 
 _INSTALL_LOCK = 0x7265_6C65  # any number that no other advisory lock of the site uses
-_CHUNK = 5000
-_AT_ONCE = 500  # posts whose index is rebuilt before the page answers; more are left to a worker
 
 
 def install(folder: Path | str, *, activate: bool = False, move: bool = False) -> Release:
@@ -136,10 +134,7 @@ def remove(release: Release) -> int:
 
 
 def _after_removal(folder: Path, post_ids: list[int]) -> None:
-    for start in range(0, len(post_ids), _CHUNK):
-        chunk = post_ids[start : start + _CHUNK]
-        if len(post_ids) <= _AT_ONCE or not tagging.send("rebuild_posts", *chunk):
-            indexing.rebuild(chunk)
+    reindexing.rebuild(post_ids)
     if settings.RELEASES_DIR.resolve() in folder.resolve().parents:  # a row may name a folder elsewhere
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -61,6 +61,13 @@ def rebuild_posts(*post_ids: int) -> None:
 
 
 @shared_task
+def rebuild_with_tags(*tag_ids: int) -> int:
+    from gallery import indexing
+
+    return indexing.rebuild_with_tags(tag_ids)
+
+
+@shared_task
 def run_export(export_id: int) -> None:
     from gallery import exporting
 

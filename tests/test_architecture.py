@@ -30,6 +30,7 @@ ROWS = (
         "search",
     ),
     ("tasks",),
+    ("reindexing",),
     ("tagging",),
     ("claiming", "indexing", "pace", "pictures", "profiles", "prose", "trying"),
     ("models",),

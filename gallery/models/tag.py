@@ -4,6 +4,7 @@ import unicodedata
 
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
+from django.core.exceptions import ValidationError
 from django.db import models
 
 from gallery.models.choices import Category
@@ -55,6 +56,19 @@ class TagAlias(models.Model):
     def __str__(self) -> str:
         return f"{self.name} → {self.tag_id}"
 
+    def clean(self) -> None:
+        """Refuse names that no tag can have, and aliases that lead back to themselves."""
+        self.name = typed_name(self.name)
+        if not self.name:
+            raise ValidationError({"name": "Type the name that leads to the tag."})
+        name, seen = self.tag.name if self.tag_id else "", []
+        while name not in seen:
+            if name == self.name:
+                raise ValidationError({"tag": f"{self.name} would lead back to itself: choose another tag."})
+            seen.append(name)
+            onward = TagAlias.objects.filter(name=name).exclude(pk=self.pk)
+            name = onward.values_list("tag__name", flat=True).first() or name
+
 
 class TagImplication(models.Model):
     """A post with `tag` has `implied`, unless a person said no to it there."""
@@ -71,3 +85,16 @@ class TagImplication(models.Model):
 
     def __str__(self) -> str:
         return f"{self.tag_id} → {self.implied_id}"
+
+    def clean(self) -> None:
+        """Refuse implications that lead back to where they begin."""
+        seen: set[int] = set()
+        reached = {self.implied_id} - {None}
+        while reached:
+            if self.tag_id in reached:
+                raise ValidationError(
+                    f"{self.implied.name} leads to {self.tag.name}: choose two tags without a circle."
+                )
+            seen |= reached
+            next_ones = TagImplication.objects.filter(tag_id__in=reached).exclude(pk=self.pk)
+            reached = set(next_ones.values_list("implied_id", flat=True)) - seen

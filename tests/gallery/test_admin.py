@@ -1,8 +1,12 @@
+import base64
+import json
+
 import pytest
+import redis
 from django.test import Client
 from django.urls import reverse
 
-from gallery import indexing
+from gallery import indexing, reindexing, tasks
 from gallery.models import Invitation, Tag, TagAlias, TagImplication, TagIndex
 from tests.gallery.making import make_post, make_release, make_tag, make_user, predict
 
@@ -39,11 +43,42 @@ def test_members_are_turned_away_and_staff_goes_on(db, admin):
     assert admin.get(door, {"next": "https://example.org/"}).url == reverse("admin:index")
 
 
+def test_a_rule_on_a_large_site_is_left_to_a_worker(
+    admin, post, monkeypatch, settings, django_capture_on_commit_callbacks
+):
+    monkeypatch.setattr(reindexing, "AT_ONCE", 0)
+    broker = redis.from_url(settings.REDIS_URL)
+    broker.delete("default")
+    rule = {"tag": Tag.objects.get(name="cat").pk, "implied": make_tag("animal").pk}
+    with django_capture_on_commit_callbacks(execute=True):
+        page = admin.post(reverse("admin:gallery_tagimplication_add"), rule, follow=True)
+    assert b"follow in the background" in page.content
+    assert names(post) == {"cat"}
+    sent = json.loads(broker.lpop("default"))
+    assert sent["headers"]["task"] == "gallery.tasks.rebuild_with_tags"
+    tasks.rebuild_with_tags(*json.loads(base64.b64decode(sent["body"]))[0])
+    assert names(post) == {"cat", "animal"}
+
+
+def test_rules_that_lead_in_a_circle_are_refused(admin, post):
+    cat, animal = Tag.objects.get(name="cat"), make_tag("animal")
+    TagAlias.objects.create(name="animal", tag=cat)
+    circle = admin.post(reverse("admin:gallery_tagalias_add"), {"name": " CAT", "tag": animal.pk})
+    assert b"cat would lead back to itself" in circle.content
+    itself = admin.post(reverse("admin:gallery_tagalias_add"), {"name": "cat", "tag": cat.pk})
+    assert b"cat would lead back to itself" in itself.content
+    TagImplication.objects.create(tag=cat, implied=animal)
+    back = admin.post(reverse("admin:gallery_tagimplication_add"), {"tag": animal.pk, "implied": cat.pk})
+    assert b"cat leads to animal" in back.content
+    assert (TagAlias.objects.count(), TagImplication.objects.count()) == (1, 1)
+    assert admin.post(reverse("admin:gallery_tagalias_add"), {"name": "x", "tag": ""}).status_code == 200
+
+
 def names(post) -> set[str]:
     return set(Tag.objects.filter(pk__in=TagIndex.objects.get(post=post).tag_ids).values_list("name", flat=True))
 
 
-def test_rules_take_hold_of_posts_at_once(admin, post):
+def test_rules_take_hold_of_posts_at_once(admin, post, transactional_db):
     cat, animal = Tag.objects.get(name="cat"), make_tag("animal")
     admin.post(reverse("admin:gallery_tagimplication_add"), {"tag": cat.pk, "implied": animal.pk})
     assert names(post) == {"cat", "animal"}
