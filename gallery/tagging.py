@@ -229,7 +229,7 @@ def predict_posts(release_id: int, *post_ids: int, seconds: float = 30) -> int:
         except Exception as error:
             logger.warning("Post %s could not be tagged by %s: %s", post.pk, release.name, error)
             continue
-        Prediction.objects.bulk_create([_row(tagger, post, *found)], ignore_conflicts=True)
+        Prediction.objects.bulk_create([_row(tagger, post, found)], ignore_conflicts=True)
         done += 1
         if time.monotonic() > deadline and posts[number:]:
             send("predict_posts", release_id, *(later.pk for later in posts[number:]))
@@ -347,7 +347,7 @@ def _write(tagger: _Tagger, posts: list[Post], found: Sequence[Found], claimed_a
     claimed = claiming.claimed(posts, claimed_at)
     ours = set(claimed.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True))
     Prediction.objects.bulk_create(
-        [_row(tagger, post, *each) for post, each in zip(posts, found, strict=True) if post.pk in ours],
+        [_row(tagger, post, each) for post, each in zip(posts, found, strict=True) if post.pk in ours],
         update_conflicts=True,
         unique_fields=["post", "release"],
         update_fields=["tag_ids", "confidences", "created_at"],
@@ -359,14 +359,14 @@ def _write(tagger: _Tagger, posts: list[Post], found: Sequence[Found], claimed_a
     return len(ours)
 
 
-def _row(tagger: _Tagger, post: Post, indices: np.ndarray, confidences: np.ndarray) -> Prediction:
-    tag_ids = tagger.tag_ids[indices]
+def _row(tagger: _Tagger, post: Post, found: Found) -> Prediction:
+    tag_ids = tagger.tag_ids[found.indices]
     order = np.argsort(tag_ids)
     return Prediction(
         post=post,
         release_id=tagger.release_id,
         tag_ids=tag_ids[order].tolist(),
-        confidences=to_bytes(confidences[order]).tobytes(),
+        confidences=to_bytes(found.confidences[order]).tobytes(),
     )
 
 

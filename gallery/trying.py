@@ -10,7 +10,7 @@ import logging
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -40,10 +40,17 @@ class TooMany(Exception):
     """A sentence for a person who tries pictures faster than the site allows."""
 
 
+class Found(Protocol):
+    """The tagger's `Prediction`, as far as it is asked here."""
+
+    indices: np.ndarray
+    confidences: np.ndarray
+
+
 class Stages(Protocol):
     """The tagger's `Predictor`, as far as it is asked here."""
 
-    def every_stage(self, image: Image, floor: float, most: int) -> dict[str, tuple[np.ndarray, np.ndarray]]: ...
+    def every_stage(self, image: Image, floor: float, most: int) -> Mapping[str, Found]: ...
 
 
 @dataclass(frozen=True)
@@ -101,8 +108,8 @@ def tag(predictor: Stages, tag_ids: np.ndarray, release_id: int, run: Callable[.
             answer(trial.token, state="failed", reason=str(error) or type(error).__name__)
             continue
         tags = {
-            stage: list(zip(tag_ids[indices].tolist(), to_bytes(confidences).tolist(), strict=True))
-            for stage, (indices, confidences) in stages.items()
+            stage: list(zip(tag_ids[found.indices].tolist(), to_bytes(found.confidences).tolist(), strict=True))
+            for stage, found in stages.items()
         }
         answer(trial.token, state="done", tags=tags, seconds=time.monotonic() - started)
 

@@ -22,7 +22,7 @@ from tagger.thresholds import DEFAULT_PROFILE, SiteProfile, site_profiles
 from tagger.vocabulary import CATEGORIES
 
 if TYPE_CHECKING:
-    from tagger.inference import Predictor
+    from tagger.inference import Prediction, Predictor
 
 Tags = dict[str, dict[str, float]]
 
@@ -86,11 +86,11 @@ def report(
     predictor: "Predictor",
     profile: SiteProfile,
     file: Path,
-    outcome: tuple[np.ndarray, np.ndarray] | str,
+    outcome: "Prediction | str",
 ) -> bool:
     """Prints or writes one picture's tags, or says why it has none; whether it went well."""
     if not isinstance(outcome, str):
-        tags = by_category(predictor.release, profile, *outcome)
+        tags = by_category(predictor.release, profile, outcome.indices, outcome.confidences)
         if options.top is not None:
             tags = {category: dict(list(found.items())[: options.top]) for category, found in tags.items()}
         try:
@@ -131,9 +131,7 @@ def find_profile(release: ReleaseFolder, key: str, stage: str) -> SiteProfile:
     return profiles[key]
 
 
-def outcomes(
-    predictor: "Predictor", files: Sequence[Path]
-) -> Iterator[tuple[Path, tuple[np.ndarray, np.ndarray] | str]]:
+def outcomes(predictor: "Predictor", files: Sequence[Path]) -> Iterator[tuple[Path, "Prediction | str"]]:
     """Each file in order with its prediction, or with the sentence why it has none."""
     for start in range(0, len(files), predictor.batch_size):
         batch = files[start : start + predictor.batch_size]

@@ -40,15 +40,19 @@ class CamieEngine:
         """float32 [3, S, S]"""
         return self.release.preprocess(image)
 
-    @torch.inference_mode()
     def confidences(self, pixels: np.ndarray) -> np.ndarray:
         """[B, 3, S, S] -> every tag's confidence, float32 [B, tags]"""
+        return self.answer(pixels)[0]
+
+    @torch.inference_mode()
+    def answer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """[B, 3, S, S] -> confidences, float32 [B, tags], and the pooled features, float16 [B, feature_size]"""
         images = torch.from_numpy(pixels).to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
         features = self.model.features(images)
         logits = self.model.initial(features)
         if self.stage == "refined":
             logits = self.model.refined(features, logits)
-        return torch.sigmoid(logits.float()).cpu().numpy()
+        return torch.sigmoid(logits.float()).cpu().numpy(), features.half().cpu().numpy()
 
 
 def choose_device(name: str) -> torch.device:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
@@ -18,11 +18,23 @@ from tagger.release import ReleaseError, ReleaseFolder
 
 ENGINES = ("auto", "torch", "onnxruntime", "openvino")
 
-Prediction = tuple[np.ndarray, np.ndarray]
+
+class Prediction(NamedTuple):
+    """What a tagger says of one picture, most confident first. Unpack it by name.
+
+    `feature` is what its backbone saw, for likeness; None where the engine can't answer it.
+    """
+
+    indices: np.ndarray  # int32, in the vocabulary
+    confidences: np.ndarray  # float32
+    feature: np.ndarray | None  # float16 [feature_size]
 
 
 class Engine(Protocol):
-    """One loaded model. `stage` is what it answers with, `batch_size` how many pictures it takes at once."""
+    """One loaded model. `stage` is what it answers with, `batch_size` how many pictures it takes at once.
+
+    An engine that sees its backbone's features also has `answer(pixels) -> confidences, features` of one pass.
+    """
 
     stage: str
     batch_size: int
@@ -51,7 +63,7 @@ class Predictor:
         self.batch_size = self.engine.batch_size
 
     def predict(self, images: Sequence[Image.Image]) -> list[Prediction]:
-        """For each picture its vocabulary indices (int32) and confidences (float32), most confident first."""
+        """What each picture shows, cut at the release's floor and number."""
         return self.predict_prepared(prepare_all(self, images))
 
     def prepare(self, image: Image.Image) -> np.ndarray:
@@ -67,8 +79,8 @@ class Predictor:
         """As `predict`, from what `prepare` returned."""
         predictions: list[Prediction] = []
         for start in range(0, len(arrays), self.batch_size):
-            confidences = self.confidences(np.stack(arrays[start : start + self.batch_size]))
-            predictions += select(confidences, self.release.score_floor, self.release.max_predictions)
+            answer = self.answer(np.stack(arrays[start : start + self.batch_size]))
+            predictions += select(*answer, self.release.score_floor, self.release.max_predictions)
         return predictions
 
     def every_stage(self, image: Image.Image, floor: float, most: int) -> dict[str, Prediction]:
@@ -78,20 +90,25 @@ class Predictor:
         try:
             for stage in ("refined", "initial") if both else (self.stage,):
                 self.engine.stage = stage
-                found[stage] = select(self.confidences(pixels), floor, most)[0]
+                found[stage] = select(*self.answer(pixels), floor, most)[0]
         finally:
             self.engine.stage = self.stage
         return found
 
     def confidences(self, pixels: np.ndarray) -> np.ndarray:
-        """A stack of prepared pictures -> every tag's confidence, float32 [B, tags].
+        """A stack of prepared pictures -> every tag's confidence, float32 [B, tags]."""
+        return self.answer(pixels)[0]
+
+    def answer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """As `confidences`, and the features, float16 [B, feature_size], of the same pass where the engine has them.
 
         FloatingPointError if the model overflowed.
         """
-        confidences = self.engine.confidences(pixels)
+        both = getattr(self.engine, "answer", None)
+        confidences, features = both(pixels) if both else (self.engine.confidences(pixels), None)
         if not np.isfinite(confidences).all():
             raise FloatingPointError("The model's scores are not finite; the release's weights may be damaged.")
-        return confidences
+        return confidences, features
 
 
 def open_engine(release: ReleaseFolder, device: str, stage: str, threads: int, engine: str) -> Engine:
@@ -119,14 +136,21 @@ def prepare_all(predictor: Predictor, images: Sequence[Image.Image]) -> list[np.
         return list(pool.map(predictor.prepare, images))
 
 
-def select(confidences: np.ndarray, floor: float, most: int) -> list[Prediction]:
-    """Rows of [B, tags] cut at the floor and at `most`, each sorted down; equal confidences go by index."""
+def select(confidences: np.ndarray, features: np.ndarray | None, floor: float, most: int) -> list[Prediction]:
+    """Rows of [B, tags] cut at the floor and at `most`, each sorted down; equal confidences go by index.
+
+    Each with its row of [B, feature_size], if any.
+    """
     rows, tags = np.nonzero(confidences >= floor)
     kept = confidences[rows, tags]
     order = np.lexsort((tags, -kept, rows))
     rows, tags, kept = rows[order], tags[order].astype(np.int32), kept[order]
     starts = np.searchsorted(rows, np.arange(len(confidences) + 1))
     return [
-        (tags[start : min(stop, start + most)], kept[start : min(stop, start + most)])
-        for start, stop in zip(starts[:-1], starts[1:], strict=True)
+        Prediction(
+            tags[start : min(stop, start + most)],
+            kept[start : min(stop, start + most)],
+            None if features is None else features[row],
+        )
+        for row, (start, stop) in enumerate(zip(starts[:-1], starts[1:], strict=True))
     ]

@@ -78,11 +78,11 @@ def test_predictions_are_packed_and_indexed(data):
     for post in posts:
         row = Prediction.objects.get(post=post, release=release)
         assert row.tag_ids == sorted(row.tag_ids)
-        indices, confidences = predictor.predict_prepared([tagging._pixels(predictor, post)])[0]
-        expected = dict(zip((release.tag_ids[index] for index in indices), confidences, strict=True))
+        found = predictor.predict_prepared([tagging._pixels(predictor, post)])[0]
+        expected = dict(zip((release.tag_ids[index] for index in found.indices), found.confidences, strict=True))
         assert set(row.tag_ids) == set(expected)
-        found = np.frombuffer(bytes(row.confidences), np.uint8)
-        assert np.allclose(found, [np.floor(expected[tag_id] * 254) for tag_id in row.tag_ids], atol=1)
+        stored = np.frombuffer(bytes(row.confidences), np.uint8)
+        assert np.allclose(stored, [np.floor(expected[tag_id] * 254) for tag_id in row.tag_ids], atol=1)
         index = TagIndex.objects.get(post=post)
         assert set(index.tag_ids) <= set(row.tag_ids)
         assert Tag.objects.filter(pk__in=index.tag_ids, name__startswith="rating_").count() <= 1

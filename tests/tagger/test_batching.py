@@ -47,9 +47,9 @@ def test_a_batch_that_is_too_much_is_halved_and_loses_nothing(predictor, pixels,
     whole = predictor.predict_prepared(pixels)
     batcher = Batcher(predictor)
     machine = shrink(predictor, room=3, error=error)
-    for (tags, confidences), (expected, other) in zip(batcher.predict(pixels), whole, strict=True):
-        assert tags.tolist() == expected.tolist()
-        np.testing.assert_allclose(confidences, other, atol=1e-5)
+    for found, expected in zip(batcher.predict(pixels), whole, strict=True):
+        assert found.indices.tolist() == expected.indices.tolist()
+        np.testing.assert_allclose(found.confidences, expected.confidences, atol=1e-5)
     assert machine.passes == [11, 5, 2, 2, 2, 2, 2, 1]
     assert batcher.size() <= batcher.limit == 2
 

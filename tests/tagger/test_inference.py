@@ -34,15 +34,18 @@ def test_predictions_equal_the_slow_way(predictor: Predictor) -> None:
     images = pictures(4)
     found = predictor.predict(images)
     assert len(found) == 4
-    for image, (tags, confidences) in zip(images, found, strict=True):
+    for image, (tags, confidences, feature) in zip(images, found, strict=True):
         with torch.no_grad():
-            refined = model(torch.from_numpy(predictor.prepare(image))[None])[1][0]
+            features = model.features(torch.from_numpy(predictor.prepare(image))[None])
+            refined = model.head(features)[1][0]
+        assert feature.dtype == np.float16
+        np.testing.assert_allclose(feature, features[0], atol=2e-3, rtol=2e-3)
         everything = sorted(((float(p), -i) for i, p in enumerate(torch.sigmoid(refined)) if p >= 0.10), reverse=True)
         assert tags.dtype == np.int32
         assert confidences.dtype == np.float32
         assert tags.tolist() == [-index for _, index in everything]
         np.testing.assert_allclose(confidences, [p for p, _ in everything], atol=1e-5)
-    assert len({tuple(tags) for tags, _ in found}) > 1
+    assert len({tuple(each.indices) for each in found}) > 1
 
 
 def test_the_initial_stage_answers_when_asked_and_when_alone(tmp_path: Path, predictor: Predictor) -> None:
@@ -59,9 +62,10 @@ def test_more_pictures_than_fit_one_pass(predictor: Predictor) -> None:
     images = pictures(7)
     whole = predictor.predict(images)
     predictor.batch_size = 3
-    for (tags, confidences), (other_tags, other) in zip(predictor.predict(images), whole, strict=True):
-        assert tags.tolist() == other_tags.tolist()
-        np.testing.assert_allclose(confidences, other, atol=1e-5)
+    for found, expected in zip(predictor.predict(images), whole, strict=True):
+        assert found.indices.tolist() == expected.indices.tolist()
+        np.testing.assert_allclose(found.confidences, expected.confidences, atol=1e-5)
+        np.testing.assert_allclose(found.feature, expected.feature, atol=2e-3, rtol=2e-3)
 
 
 def test_no_pictures_no_predictions(predictor: Predictor) -> None:
@@ -72,8 +76,9 @@ def test_select_equals_a_loop() -> None:
     rng = np.random.default_rng(2)
     confidences = rng.integers(0, 20, (6, 300)).astype(np.float32) / 20
     confidences[3] = 0
-    for (tags, kept), row in zip(select(confidences, 0.5, 40), confidences, strict=True):
+    for (tags, kept, feature), row in zip(select(confidences, None, 0.5, 40), confidences, strict=True):
         expected = sorted(((-value, index) for index, value in enumerate(row) if value >= 0.5))[:40]
+        assert feature is None
         assert tags.tolist() == [index for _, index in expected]
         assert kept.tolist() == [-value for value, _ in expected]
 

@@ -86,7 +86,7 @@ def test_a_published_run_tags_pictures_as_it_was_judged(finished: Path, release:
     number = int(sample["md5"], 16)
     data = made.picture(*made.row(number)["tags_general"], number)
     (file := finished / "picture.png").write_bytes(data)
-    tags, confidences = predictor.predict([Image.open(file)])[0]
+    tags, confidences, _ = predictor.predict([Image.open(file)])[0]
     found = {predictor.release.vocabulary.names[tag]: c for tag, c in zip(tags, confidences, strict=True)}
     for name, confidence in sample["predicted"].items():
         assert found.get(name, 0) == pytest.approx(confidence if name in found else 0, abs=0.01)
@@ -129,9 +129,9 @@ def test_corrections_are_learned_and_the_rest_is_kept(release: Path, tmp_path: P
     assert tuned.metrics["verdicts"]["cells"] == 2 * count
     pictures = [Image.open(file) for file in written(tmp_path, 9)]
     before, after = (Predictor(folder, "cpu", threads=1).predict(pictures) for folder in (release, tuned.folder))
-    for (old_tags, old), (new_tags, new) in zip(before, after, strict=True):
-        drift = dict(zip(new_tags.tolist(), new.tolist(), strict=True))
-        kept = [abs(drift.get(tag, 0) - c) for tag, c in zip(old_tags.tolist(), old, strict=True) if tag != 0]
+    for old, new in zip(before, after, strict=True):
+        drift = dict(zip(new.indices.tolist(), new.confidences.tolist(), strict=True))
+        kept = [abs(drift.get(tag, 0) - c) for tag, c in zip(old.indices.tolist(), old.confidences, strict=True) if tag]
         assert np.mean(kept) < 0.35
 
 

@@ -47,7 +47,7 @@ def test_it_tags_seed_pictures_sensibly() -> None:
     pictures = json.loads((SEED / "seed.json").read_text("utf-8"))["pictures"][::6]
     found = predictor.predict([Image.open(SEED / picture["file"]) for picture in pictures])
     right = said = true = 0
-    for picture, (tags, confidences) in zip(pictures, found, strict=True):
+    for picture, (tags, confidences, _) in zip(pictures, found, strict=True):
         on = {
             vocabulary.names[tag]
             for tag, confidence in zip(tags, confidences, strict=True)

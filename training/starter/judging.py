@@ -75,8 +75,8 @@ def _predicted(
     for start in range(0, len(rows), BATCH):
         batch = [rows[at] for at in range(start, min(start + BATCH, len(rows)))]
         images = [Image.open(BytesIO(row["image"]["bytes"])) for row in batch]
-        for row, (tags, confidences) in zip(batch, predictor.predict(images), strict=True):
-            yield row, tags, confidences
+        for row, found in zip(batch, predictor.predict(images), strict=True):
+            yield row, found.indices, found.confidences
 
 
 def write_card(release: Path, folder: Path, credits: str) -> None:

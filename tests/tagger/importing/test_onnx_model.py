@@ -120,10 +120,11 @@ def test_a_published_tagger_gives_its_own_scores(kind: str, engine: str, tmp_pat
     confidences = predictor.confidences(predictor.prepare(PICTURE)[None])
     assert confidences.dtype == np.float32
     np.testing.assert_allclose(confidences[0], expected, atol=2e-4)
-    for tags, found in predictor.predict([PICTURE, PICTURE.rotate(90), PICTURE]):
-        assert (np.diff(found) <= 0).all()
-        assert (found >= 0.1).all()
-        assert len(tags) <= len(predictor.release.vocabulary)
+    for found in predictor.predict([PICTURE, PICTURE.rotate(90), PICTURE]):
+        assert (np.diff(found.confidences) <= 0).all()
+        assert (found.confidences >= 0.1).all()
+        assert found.feature is None
+        assert len(found.indices) <= len(predictor.release.vocabulary)
 
 
 def test_what_a_release_of_another_tagger_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
