@@ -17,11 +17,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
-from celery import current_app
 from django.conf import settings
 from django.core.cache import cache
 from django.core.files.storage import default_storage
@@ -29,8 +28,10 @@ from django.db import transaction
 from django.utils import timezone
 
 from gallery import claiming, indexing, pace, pictures, trying
-from gallery.models import Post, Prediction, Release, TaggingRun, TaggingState
+from gallery.models import Post, Prediction, Release, TaggingState
 from gallery.profiles import to_bytes
+from gallery.sending import send, wake
+from gallery.sweeping import finish_runs, sweep
 from tagger.release import ReleaseError, ReleaseFolder
 from tagger.release import read as read_release
 from tagger.thresholds import site_profiles
@@ -61,18 +62,8 @@ logger = logging.getLogger(__name__)
 
 _DECODERS = max(4, os.cpu_count() or 1)
 _AHEAD = 3  # batches under way: one in the model, one ready for it, one being decoded
-# Without these a broker that is down holds every upload up for six seconds of reconnecting.
-_IMPATIENT = {
-    "max_retries": 1,
-    "interval_start": 0,
-    "interval_step": 0.1,
-    "interval_max": 0.1,
-    "socket_connect_timeout": 2,
-    "socket_timeout": 5,
-}
 _PROBLEM = "tagger:problem"
 _PROBLEM_SECONDS = 120  # the sweep wakes a worker every 30 seconds, which says it again
-_BUSY_SECONDS = 60  # a worker that began a post within this time needs no waking
 
 
 @dataclass
@@ -102,23 +93,6 @@ _loaded: _Tagger | None = None  # one model a process, replaced when another rel
 _in_use = threading.Lock()  # held while posts are tagged, so that the model is not freed meanwhile
 _last_used = 0.0
 _stopping = threading.Event()
-
-
-def send(task: str, *ids: int) -> bool:
-    """Send a message to the workers; False when the broker can't be reached. Rows are the truth, so nobody retries."""
-    try:
-        with current_app.connection_for_write() as connection:
-            connection.transport_options = {**connection.transport_options, **_IMPATIENT}
-            current_app.send_task(f"gallery.tasks.{task}", args=ids, retry=False, connection=connection)
-    except Exception as error:  # a broker that is down must never fail an upload
-        logger.warning("The message %s could not be sent: %s", task, error)
-        return False
-    return True
-
-
-def wake() -> None:
-    """Tell a worker that posts wait. Only a hint: when it is lost, the sweep finds them."""
-    send("tag_waiting")
 
 
 def stop() -> None:
@@ -368,29 +342,3 @@ def _row(tagger: _Tagger, post: Post, found: Found) -> Prediction:
         tag_ids=tag_ids[order].tolist(),
         confidences=to_bytes(found.confidences[order]).tobytes(),
     )
-
-
-def sweep() -> int:
-    """Return posts whose worker died, finish runs, wake a worker if posts wait; returns how many posts hung."""
-    now = timezone.now()
-    stale = now - timedelta(seconds=settings.TAGGING_STALE_SECONDS)
-    hung = claiming.give_back(
-        Post.objects.filter(tagging_started_at__lt=stale), "The tagger stopped while it worked on this picture."
-    )
-    finish_runs()
-    busy = Post.objects.filter(
-        tagging_state=TaggingState.TAGGING, tagging_started_at__gt=now - timedelta(seconds=_BUSY_SECONDS)
-    )
-    if Post.objects.waiting().exists() and Release.objects.filter(active=True).exists() and not busy.exists():
-        wake()
-    return hung
-
-
-def finish_runs() -> None:
-    """Close the runs of which no post waits or is being tagged any more."""
-    for run in TaggingRun.objects.filter(state=TaggingRun.State.RUNNING):
-        posts = run.posts.active()
-        if not posts.filter(tagging_state__in=[TaggingState.WAITING, TaggingState.TAGGING]).exists():
-            run.state, run.finished_at = TaggingRun.State.DONE, timezone.now()
-            run.failed = posts.filter(tagging_state=TaggingState.FAILED).count()
-            run.save(update_fields=["state", "finished_at", "failed"])
