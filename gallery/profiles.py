@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.db import transaction
 from django.http import HttpRequest
 from django.utils.text import slugify
 
@@ -147,6 +149,7 @@ def choose(request: HttpRequest, profile: Profile) -> None:
     request._chosen_profile = profile
 
 
+@transaction.atomic
 def save_own(
     user: User,
     name: str,
@@ -163,6 +166,7 @@ def save_own(
         raise ProfileError("Give the profile a name of 1 to 60 characters.")
     by_tag = dict(by_tag or {})
     _check(overall, by_category, by_tag)
+    get_user_model().objects.select_for_update(no_key=True).get(pk=user.pk)  # two windows may save at once
     profile = profile or Profile(owner_id=user.pk)
     profile.name, profile.overall = name, overall
     profile.by_category, profile.by_tag = dict(by_category), by_tag

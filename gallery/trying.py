@@ -186,6 +186,11 @@ def _key(token: str) -> str:
 
 def _count(user_id: int) -> None:
     key = f"trying-rate:{user_id}"
-    cache.add(key, 0, timeout=60)  # the minute begins with the first picture
-    if cache.incr(key) > PER_MINUTE:
+    if cache.add(key, 1, timeout=60):  # the minute begins with the first picture
+        return
+    try:
+        tried = cache.incr(key)
+    except ValueError:  # the minute ended just now
+        return
+    if tried > PER_MINUTE:
         raise TooMany(f"You can try {PER_MINUTE} pictures a minute: wait a moment, then go on.")

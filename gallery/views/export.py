@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from django.contrib import messages
+from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -11,6 +12,8 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from gallery import exporting
 from gallery.http import staff_only, tar_response
 from gallery.models import Export, Verdict
+
+_PAGE = 20
 
 
 @require_http_methods(["GET", "POST"])
@@ -21,10 +24,10 @@ def exports(request: HttpRequest) -> HttpResponse:
         exporting.start(request.user)
         messages.success(request, "The export has begun.")
         return redirect("exports")
-    found = list(Export.objects.select_related("started_by"))
+    page = Paginator(Export.objects.select_related("started_by"), _PAGE).get_page(request.GET.get("page"))
     context = {
-        "exports": found,
-        "running": any(export.state == Export.State.RUNNING for export in found),
+        "page": page,
+        "running": any(export.state == Export.State.RUNNING for export in page),
         "yes": Verdict.objects.filter(answer=True).count(),
         "no": Verdict.objects.filter(answer=False).count(),
     }

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from django.contrib import messages
 from django.contrib.auth.models import User
+from django.core.paginator import Paginator
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -14,6 +15,8 @@ from gallery.forms import InvitationForm
 from gallery.http import staff_only
 from gallery.models import Invitation, PostStatus
 
+_PAGE = 50
+
 
 @require_safe
 @staff_only
@@ -24,7 +27,11 @@ def people(request: HttpRequest) -> HttpResponse:
 def _page(request: HttpRequest, form: InvitationForm, **more: object) -> HttpResponse:
     uploads = Count("posts", filter=Q(posts__status=PostStatus.ACTIVE))
     users = User.objects.annotate(uploads=uploads).order_by("-is_active", "username")
-    context = {"people": users, "invitations": _open_invitations(), "form": form, **more}
+    name = request.GET.get("name", "").strip()
+    if name:
+        users = users.filter(username__icontains=name)
+    page = Paginator(users, _PAGE).get_page(request.GET.get("page"))
+    context = {"page": page, "name": name, "invitations": _open_invitations(), "form": form, **more}
     return render(request, "staff/people.html", context)
 
 

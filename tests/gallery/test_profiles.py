@@ -1,7 +1,10 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.cache import SessionStore
+from django.db import connection
 from django.test import RequestFactory
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,6 +94,21 @@ def test_own_profiles_are_their_owners():
     profiles.choose(visit(owner), mine)
     assert profiles.chosen(visit(owner)) == mine
     assert profiles.save_own(owner, "My own", 0.6, {}, profile=mine).pk == mine.pk
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_windows_may_save_at_once():
+    owner = make_user()
+
+    def save(_: int) -> str:
+        try:
+            return profiles.save_own(owner, "Mine", 0.5, {}).key
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as windows:
+        keys = set(windows.map(save, range(8)))
+    assert keys == {"mine", *(f"mine-{number}" for number in range(2, 9))}
 
 
 @pytest.mark.django_db

@@ -46,6 +46,14 @@ def test_the_list_asks_again_while_an_export_runs(staff, written):
     assert Export.objects.filter(pk=running.pk).exists()
 
 
+def test_old_exports_are_on_later_pages(staff):
+    first = Export.objects.create(state=Export.State.FAILED)
+    Export.objects.bulk_create(Export(state=Export.State.FAILED) for _ in range(20))
+    assert f"Export {first.pk}<" not in staff.get(reverse("exports")).content.decode()
+    later = staff.get(reverse("exports"), {"page": 2}).content.decode()
+    assert f"Export {first.pk}<" in later and "2 of 2" in later
+
+
 def test_a_button_starts_an_export(staff):
     assert staff.post(reverse("exports")).url == reverse("exports")
     assert Export.objects.get().started_by == staff.user

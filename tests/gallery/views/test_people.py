@@ -1,6 +1,7 @@
 import re
 
 import pytest
+from django.contrib.auth.models import User
 from django.urls import reverse
 
 from gallery import inviting
@@ -50,6 +51,15 @@ def test_an_admin_changes_people(admin, act, field, value):
     admin.post(reverse("change_person", args=[person.pk]), {"act": act})
     person.refresh_from_db()
     assert getattr(person, field) is value
+
+
+def test_people_come_in_pages_and_are_found_by_name(admin):
+    User.objects.bulk_create(User(username=f"person{number:02}") for number in range(51))
+    first = admin.get(reverse("people")).content.decode()
+    assert "person00" in first and "person50" not in first and "1 of 2" in first
+    found = admin.get(reverse("people"), {"name": "SON50"}).content.decode()
+    assert "person50" in found and "person00" not in found
+    assert "Nobody here" in admin.get(reverse("people"), {"name": "zebra"}).content.decode()
 
 
 def test_closing_an_account_signs_it_out(admin):
