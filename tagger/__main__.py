@@ -1,6 +1,7 @@
 """Tags pictures and folders: python -m tagger PICTURE|FOLDER ... [--write txt] [--release FOLDER] [--profile KEY].
 
 `python -m tagger import KIND ...` makes a release of a published tagger; tagger/importing/command.py has it.
+`python -m tagger check-fast RELEASE` says whether a release bears fast mode; tagger/fast.py has it.
 Exit codes: 0 all pictures were tagged (or were before), 1 some could not be, 2 nothing could start.
 """
 
@@ -43,6 +44,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--stage", choices=("initial", "refined"), default="refined")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--engine", default="auto", help="auto, torch, onnxruntime or openvino")
+    parser.add_argument("--mode", choices=("exact", "fast"), default="exact", help="fast: lower precision")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: the engine's choice)")
     parser.add_argument("--top", type=int, metavar="N", help="at most N tags of each category")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -58,6 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from tagger.importing.command import main as import_tagger
 
         return import_tagger(argv[1:])
+    if argv and argv[0] == "check-fast":
+        from tagger.fast import main as check_fast
+
+        return check_fast(argv[1:])
     options = arguments().parse_args(argv)
     found = find_pictures(options.pictures)
     files = unfinished(found, options.write) if options.write and not options.again else found
@@ -121,7 +127,7 @@ def open_predictor(options: argparse.Namespace) -> "Predictor":
         raise ReleaseError("The starter release is not here; name a release folder with --release FOLDER.")
     from tagger.inference import Predictor  # torch takes seconds to load: only when there is work for it
 
-    return Predictor(folder, options.device, options.stage, options.threads, options.engine)
+    return Predictor(folder, options.device, options.stage, options.threads, options.engine, options.mode)
 
 
 def find_profile(release: ReleaseFolder, key: str, stage: str) -> SiteProfile:

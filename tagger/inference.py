@@ -2,6 +2,9 @@
 
 Knows no profiles: it cuts only at the score floor. What runs the model is an engine: torch for our own architecture
 (tagger/camie.py), onnxruntime or OpenVINO for other people's (tagger/onnx.py). Callers see only `Predictor`.
+
+Mode exact computes in 32 bits. Mode fast takes the lower precision that this machine has, faster or not;
+tagger/fast.py says whether it is worth having and whether a release bears it.
 """
 
 import os
@@ -16,6 +19,7 @@ from PIL import Image
 from tagger import release as releases
 from tagger.release import ReleaseError, ReleaseFolder
 
+MODES = ("exact", "fast")
 ENGINES = ("auto", "torch", "onnxruntime", "openvino")
 
 
@@ -33,9 +37,12 @@ class Prediction(NamedTuple):
 class Engine(Protocol):
     """One loaded model. `stage` is what it answers with, `batch_size` how many pictures it takes at once.
 
+    `title` names what computes and how, such as "torch fp32" or "openvino bf16".
+
     An engine that sees its backbone's features also has `answer(pixels) -> confidences, features` of one pass.
     """
 
+    title: str
     stage: str
     batch_size: int
 
@@ -54,11 +61,15 @@ class Predictor:
         stage: str = "refined",
         threads: int = 0,
         engine: str = "auto",
+        mode: str = "exact",
     ) -> None:
+        if mode not in MODES:
+            raise ReleaseError(f"The mode is {mode!r}; it must be exact or fast.")
         if stage not in ("initial", "refined"):
             raise ReleaseError(f"The stage is {stage!r}; it must be initial or refined.")
         self.release = releases.read(release_folder)
-        self.engine = open_engine(self.release, device, stage, threads, engine)
+        self.engine = open_engine(self.release, device, stage, threads, engine, mode)
+        self.mode = mode
         self.stage = self.engine.stage
         self.batch_size = self.engine.batch_size
 
@@ -111,7 +122,9 @@ class Predictor:
         return confidences, features
 
 
-def open_engine(release: ReleaseFolder, device: str, stage: str, threads: int, engine: str) -> Engine:
+def open_engine(
+    release: ReleaseFolder, device: str, stage: str, threads: int, engine: str, mode: str = "exact"
+) -> Engine:
     """The engine that runs this kind of release. Raises ReleaseError with the remedy."""
     if engine not in ENGINES:
         raise ReleaseError(f"No engine is called {engine!r}; use one of {', '.join(ENGINES)}.")
@@ -120,12 +133,14 @@ def open_engine(release: ReleaseFolder, device: str, stage: str, threads: int, e
             raise ReleaseError(f"The release {release.name} is an ONNX model; run it with onnxruntime or openvino.")
         from tagger.onnx import OnnxEngine
 
-        return OnnxEngine(release, device, threads, "onnxruntime" if engine == "auto" else engine)
+        if engine == "auto":
+            engine = "openvino" if mode == "fast" else "onnxruntime"
+        return OnnxEngine(release, device, threads, engine, mode)
     if engine not in ("auto", "torch"):
         raise ReleaseError(f"The release {release.name} runs with torch; leave the engine at auto.")
     from tagger.camie import CamieEngine  # torch takes seconds to load, and other taggers do without it
 
-    return CamieEngine(release, device, stage, threads)
+    return CamieEngine(release, device, stage, threads, mode)
 
 
 def prepare_all(predictor: Predictor, images: Sequence[Image.Image]) -> list[np.ndarray]:

@@ -24,15 +24,22 @@ class Session(Protocol):
 
 
 class OnnxEngine:
-    def __init__(self, release: ReleaseFolder, device: str, threads: int, runtime: str) -> None:
+    def __init__(self, release: ReleaseFolder, device: str, threads: int, runtime: str, mode: str = "exact") -> None:
         if release.descriptor is None:
             raise ReleaseError(f"The release {release.name} has no descriptor; it is not an ONNX model.")
         self.release = release
         self.descriptor: Descriptor = release.descriptor
         self.stage = "refined"
         self.device = choose_device(device, runtime)
-        opener = OpenVinoSession if runtime == "openvino" else OnnxSession
-        self.session: Session = opener(release.weights_file, self.descriptor.input_name, self.device, threads)
+        self.title = f"{runtime} fp32{' (CUDA)' if self.device == 'cuda' else ''}"
+        if mode == "fast" and runtime != "openvino":
+            raise ReleaseError(f"The release {release.name} is fast only with OpenVINO; choose exact or openvino.")
+        source = release.weights_file, self.descriptor.input_name
+        if runtime == "openvino":
+            self.session: Session = OpenVinoSession(*source, threads, "bf16" if mode == "fast" else "f32")
+            self.title = f"openvino {'bf16' if mode == 'fast' else 'fp32'}"
+        else:
+            self.session = OnnxSession(*source, self.device, threads)
         self.output = self._output()
         self.fixed_batch = self._check_input()
         limit = max(1, PIXELS_A_PASS[self.device] // self.descriptor.preprocess.size**2)
@@ -111,11 +118,13 @@ class OnnxSession:
 
 
 class OpenVinoSession:
-    def __init__(self, file: Path, input_name: str | None, device: str, threads: int) -> None:
+    """`precision` is f32 or bf16, as OpenVINO calls them."""
+
+    def __init__(self, file: Path, input_name: str | None, threads: int, precision: str = "f32") -> None:
         openvino = _installed("openvino")
         core = openvino.Core()
         # Its own choice on processors with AMX is bfloat16, which changes tags.
-        config = {"INFERENCE_PRECISION_HINT": "f32"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+        config = {"INFERENCE_PRECISION_HINT": precision} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
         try:
             model = core.read_model(file)
             self.compiled = core.compile_model(model, "CPU", config)

@@ -1,0 +1,252 @@
+"""Fast mode: lower precision, where it is faster, and only when it finds the same tags.
+
+Exact mode computes in 32 bits. Fast mode computes in bfloat16 on processors with AMX and in half precision on a GPU.
+Whether a release bears that is measured: on calibration pictures, tags that are on under its balanced profile must
+agree between the modes to `ENOUGH` (mean Jaccard index). Loads no torch until a check runs.
+
+    python -m tagger check-fast RELEASE [--pictures FOLDER] [--anyway]
+
+    calibration/0000.webp ...   in the release folder: pictures of its own kind, at about its input size
+    calibration/CREDITS.md      where their licences ask for it
+    gate.json                   {"torch bf16": {"engine", "agreement", "pictures", "passed", "reason"}}, by engine
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from tagger import release as releases
+from tagger.release import ReleaseError, ReleaseFolder
+from tagger.thresholds import DEFAULT_PROFILE, site_profiles
+from tagger.vocabulary import CATEGORIES
+
+if TYPE_CHECKING:
+    from tagger.inference import Predictor
+
+ENOUGH = 0.97
+MOST_PICTURES = 48  # in a calibration folder
+FOLDER, RESULT = "calibration", "gate.json"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a check found. `agreement` is null when nothing could be compared; `reason` is a sentence unless passed."""
+
+    engine: str
+    agreement: float | None
+    pictures: int
+    passed: bool
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Gate":
+        return cls(**value)
+
+
+def why_not(release: ReleaseFolder, device: str = "auto") -> str | None:
+    """The sentence why fast mode can't be had on this machine; None when it can. Loads nothing."""
+    if device.startswith("cuda") or (device == "auto" and has_cuda()):
+        if release.camie is None:
+            return "Fast mode on a GPU needs a release of this program's own kind; ONNX models run as published."
+        return None
+    if not has_amx():
+        return (
+            "Fast mode needs a GPU or a processor with AMX, which computes in bfloat16;"
+            " without it lower precision is not faster."
+        )
+    if release.camie is None and importlib.util.find_spec("openvino") is None:
+        return "Fast mode of an ONNX model needs OpenVINO; run pip install openvino."
+    return None
+
+
+def has_amx() -> bool:
+    """Whether this processor multiplies bfloat16 matrices in hardware. Only Linux says so."""
+    try:
+        return " amx_bf16" in Path("/proc/cpuinfo").read_text("utf-8", errors="replace")
+    except OSError:
+        return False
+
+
+def has_cuda() -> bool:
+    """Whether there is an NVIDIA device; asks torch only where it is loaded already."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        return torch.cuda.is_available()
+    return any(Path(file).exists() for file in ("/dev/nvidiactl", "/dev/dxg"))
+
+
+def check(
+    folder: Path | str,
+    pictures: Sequence[Image.Image],
+    device: str = "auto",
+    threads: int = 0,
+    *,
+    anyway: bool = False,
+) -> Gate:
+    """Compares fast with exact mode on upright pictures. Raises ReleaseError for a release that can't be loaded.
+
+    `anyway` measures the agreement also on a machine where fast mode is of no use, for others where it is.
+    """
+    reason = None if anyway else why_not(releases.read(folder), device)
+    if reason:
+        return Gate("", None, 0, False, reason)
+    if not pictures:
+        return Gate("", None, 0, False, "There are no pictures to compare the modes on.")
+    from tagger.inference import Predictor  # torch takes seconds to load
+
+    found: list[list[set[int]]] = []
+    engine = ""
+    for mode in ("exact", "fast"):
+        predictor = Predictor(folder, device, threads=threads, mode=mode)
+        found.append(tags_on(predictor, pictures))
+        engine = predictor.engine.title
+        del predictor  # the two models need not be in memory together
+    agreement = round(float(np.mean([jaccard(one, other) for one, other in zip(*found, strict=True)])), 4)
+    below = f"{agreement:.1%} of the tags agree with exact mode on {len(pictures)} pictures; {ENOUGH:.0%} are needed."
+    passed = agreement >= ENOUGH
+    return Gate(engine, agreement, len(pictures), passed, "" if passed else below)
+
+
+def tags_on(predictor: "Predictor", pictures: Sequence[Image.Image]) -> list[set[int]]:
+    """For each picture the vocabulary indices that are on under the balanced profile."""
+    release = predictor.release
+    profiles = site_profiles(release.thresholds, predictor.stage)
+    profile = next((each for each in profiles if each.key == DEFAULT_PROFILE), profiles[0])
+    limits = np.array([profile.threshold(category) for category in CATEGORIES], dtype=np.float32)
+    exclusive = [CATEGORIES.index(category) for category in release.exclusive_categories]
+    on = []
+    for prediction in predictor.predict(pictures):
+        tags, confidences = prediction.indices, prediction.confidences
+        codes = release.vocabulary.category_codes[tags]
+        kept = confidences >= limits[codes]
+        for code in exclusive:  # always its one best, at any confidence
+            having = np.flatnonzero(codes == code)
+            kept[having] = False
+            kept[having[:1]] = True
+        on.append(set(tags[kept].tolist()))
+    return on
+
+
+def jaccard(one: set[int], other: set[int]) -> float:
+    """Shared tags of all tags; two empty sets agree."""
+    return len(one & other) / len(one | other) if one | other else 1.0
+
+
+def calibration_pictures(folder: Path | str) -> list[Image.Image]:
+    """The release's own pictures for the check; empty where it has none."""
+    pictures = []
+    for file in sorted(Path(folder, FOLDER).glob("*.webp"))[:MOST_PICTURES]:
+        with Image.open(file) as image:
+            image.load()
+            pictures.append(image)
+    return pictures
+
+
+def write_calibration(folder: Path | str, pictures: Iterable[Image.Image], credits: str = "") -> int:
+    """Puts upright pictures into a release folder, in place of those that it has; returns how many.
+
+    They are made no larger than the release's input, so they are small, and at most `MOST_PICTURES`.
+    """
+    folder = Path(folder)
+    size = releases.read(folder).preprocess.size
+    temporary = Path(tempfile.mkdtemp(prefix=f".{FOLDER}.", dir=folder))
+    count = 0
+    try:
+        for image in pictures:
+            if count == MOST_PICTURES:
+                break
+            small = image.convert("RGBA" if image.has_transparency_data else "RGB")
+            small.thumbnail((size, size), Image.Resampling.LANCZOS)
+            small.save(temporary / f"{count:04}.webp", "WEBP", quality=85, method=6)
+            count += 1
+        if credits:
+            (temporary / "CREDITS.md").write_text(credits, "utf-8")
+        temporary.chmod(0o755)
+        shutil.rmtree(folder / FOLDER, ignore_errors=True)
+        if count:
+            temporary.rename(folder / FOLDER)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return count
+
+
+def gates(folder: Path | str) -> dict[str, Gate]:
+    """The results kept in a release folder, by the engine that they are of."""
+    try:
+        kept = json.loads(Path(folder, RESULT).read_text("utf-8"))
+        return {engine: Gate.from_json(value) for engine, value in kept.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def keep(folder: Path | str, gate: Gate) -> None:
+    """Writes a result beside those of other engines. Raises OSError."""
+    if not gate.engine:
+        return
+    kept = {engine: each.to_json() for engine, each in (gates(folder) | {gate.engine: gate}).items()}
+    temporary = Path(folder, f".{RESULT}.{os.getpid()}")
+    temporary.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    temporary.replace(Path(folder, RESULT))
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tagger check-fast",
+        description="Compare fast with exact mode on a release's calibration pictures; gate.json keeps the result.",
+        epilog="Exit codes: 0 passed, 1 not passed, 2 nothing could be compared.",
+    )
+    parser.add_argument("release", type=Path, help="the release folder")
+    parser.add_argument("--pictures", type=Path, help="a folder of other pictures to compare on; keeps nothing")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: the engine's choice)")
+    parser.add_argument(
+        "--anyway", action="store_true", help="also where fast mode is of no use; it does not pass then"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = arguments().parse_args(argv)
+    try:
+        own = options.pictures is None
+        pictures = calibration_pictures(options.release) if own else pictures_in(options.pictures)
+        gate = check(options.release, pictures, options.device, options.threads, anyway=options.anyway)
+        if own:
+            keep(options.release, gate)
+    except (ReleaseError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(describe(gate))
+    return 0 if gate.passed else 1 if gate.pictures else 2
+
+
+def pictures_in(folder: Path) -> list[Image.Image]:
+    """The first pictures of a folder, upright. Raises OSError for one that can't be opened."""
+    from tagger.folders import find_pictures
+
+    pictures = []
+    for file in find_pictures([folder])[:MOST_PICTURES]:
+        with Image.open(file) as image:
+            pictures.append(ImageOps.exif_transpose(image))
+    return pictures
+
+
+def describe(gate: Gate) -> str:
+    """The result as a sentence or two for people."""
+    if gate.agreement is None or not gate.passed:
+        return f"{gate.engine or 'Fast mode'} is refused, the release stays exact. {gate.reason}"
+    return f"{gate.engine}: {gate.agreement:.1%} of the tags agree with exact mode on {gate.pictures} pictures. Passed."
