@@ -168,9 +168,12 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
-CELERY_TASK_ROUTES = {
-    f"gallery.tasks.{name}": {"queue": "tagging"} for name in ("tag_waiting", "try_pictures", "predict_posts")
+# What takes minutes never stands before what is looked after every half minute, nor before an upload's tags.
+_QUEUES = {
+    "tagging": ("tag_waiting", "try_pictures", "predict_posts"),
+    "long": ("run_export", "install_seed", "rebuild_after_change", "rebuild_posts"),
 }
+CELERY_TASK_ROUTES = {f"gallery.tasks.{name}": {"queue": queue} for queue, names in _QUEUES.items() for name in names}
 CELERY_TASK_DEFAULT_QUEUE = "default"
 # What no worker took before the next one is sent is not needed any more.
 _EVERY_30_SECONDS = {"schedule": 30.0, "options": {"expires": 30.0}}
@@ -228,6 +231,7 @@ FILE_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024
 TAGGER_DEVICE = _choice("TAGGER_DEVICE", "auto", ("auto", "cpu", "cuda"))
 TAGGER_BATCH = _integer("TAGGER_BATCH", 0)  # 0: as many pictures at once as memory holds
 TAGGER_THREADS = _integer("TAGGER_THREADS", 0)  # 0: as torch likes
+TAGGER_PROCESSES = _integer("TAGGER_PROCESSES", 0)  # 0: one a GPU; without one as gallery/launch/tagging.py chooses
 TAGGER_IDLE_SECONDS = _integer("TAGGER_IDLE_SECONDS", 900)  # 0: the model stays in memory
 TAGGING_ATTEMPTS = _integer("TAGGING_ATTEMPTS", 3)
 TAGGING_STALE_SECONDS = _integer("TAGGING_STALE_SECONDS", 300)

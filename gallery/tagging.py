@@ -27,7 +27,7 @@ from django.core.files.storage import default_storage
 from django.db import transaction
 from django.utils import timezone
 
-from gallery import claiming, indexing, pace, pictures, trying
+from gallery import claiming, indexing, pace, pictures, trying, workers
 from gallery.models import Post, Prediction, Release, TaggingState
 from gallery.profiles import to_bytes
 from gallery.sending import send, wake
@@ -46,6 +46,7 @@ __all__ = [
     "ReleaseFolder",
     "busy_seconds",
     "finish_runs",
+    "held",
     "predict_posts",
     "problem",
     "read_release",
@@ -98,6 +99,12 @@ _stopping = threading.Event()
 def stop() -> None:
     """The worker is ending: finish the batch in the model, let all others wait for the next start."""
     _stopping.set()
+
+
+def held() -> workers.Held | None:
+    """The model in this process's memory."""
+    tagger = _loaded
+    return workers.Held(tagger.release_id, tagger.predictor.stage, "exact", "torch") if tagger else None
 
 
 def busy_seconds() -> float:
@@ -225,6 +232,7 @@ def _active_tagger() -> _Tagger | None:
             cache.set(_PROBLEM, f"{release.title} can't be loaded, so nothing is tagged: {error}", _PROBLEM_SECONDS)
             raise
         cache.delete(_PROBLEM)
+        workers.tell()
     return _loaded
 
 
@@ -265,6 +273,7 @@ def _free(last_used: float) -> None:
 
             _loaded = None
             free_memory()
+            workers.tell()
             logger.info("The model is freed after %d idle seconds", settings.TAGGER_IDLE_SECONDS)
 
 

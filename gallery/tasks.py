@@ -5,9 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from celery import shared_task
-from celery.signals import worker_shutting_down
+from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 
-from gallery import tagging, trying
+from gallery import tagging, trying, workers
+
+
+@worker_ready.connect
+def begin(sender: Any, **about: Any) -> None:
+    workers.begin(sender.hostname, sorted(sender.app.amqp.queues.consume_from), tagging.held)
+
+
+@worker_shutdown.connect
+def end(**about: Any) -> None:
+    workers.end()
 
 
 @worker_shutting_down.connect

@@ -32,7 +32,7 @@ ROWS = (
     ("tasks",),
     ("reindexing",),
     ("tagging",),
-    ("claiming", "indexing", "pace", "pictures", "profiles", "prose", "sending", "sweeping", "trying"),
+    ("claiming", "indexing", "pace", "pictures", "profiles", "prose", "sending", "sweeping", "trying", "workers"),
     ("models",),
 )
 

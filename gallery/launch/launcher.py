@@ -1,7 +1,7 @@
 """`manage.py up`: everything that a site needs, as children of one process; Ctrl-C ends them all.
 
-Two Celery workers, not one: exports and other long work of the `default` queue never keep an upload
-waiting for its tags, and only the `tagging` worker holds a model in memory.
+Three kinds of Celery workers: exports, downloads and other long work (`long`) keep neither an upload waiting
+for its tags (`tagging`) nor what is looked after every half minute (`default`), and only `tagging` holds models.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from gallery.launch import dotenv, embedded
+from gallery.launch import dotenv, embedded, tagging
 from gallery.launch.processes import Service, dies_with_us, last_line
+from gallery.launch.tagging import celery, worker
 
 ANSWER_SECONDS = 120
 STOP_SECONDS = 12
@@ -65,22 +66,11 @@ def check_port(host: str, port: int) -> None:
         raise LaunchError(message) from None
 
 
-def celery(*words: str) -> list[str]:
-    return [sys.executable, "-m", "celery", "--quiet", "-A", "gallery", *words]
-
-
 def web_server(host: str, port: int) -> list[str]:
     workers = min(4, max(1, (os.cpu_count() or 1) // 2))
     command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--no-ws", "--host", host, "--port", str(port)]
     command += ["--workers", str(workers), "--blocking-threads", "6", "--backlog", "1024"]
     return [*command, "--respawn-failed-workers", "--workers-kill-timeout", "5", "gallery.wsgi:application"]
-
-
-def worker(queue: str, threads: int) -> list[str]:
-    quiet = ["--without-gossip", "--without-mingle", "--loglevel", "INFO"]
-    return celery(
-        "worker", "-Q", queue, "-n", f"{queue}@%h", "--pool", "threads", "--concurrency", str(threads), *quiet
-    )
 
 
 class Launcher:
@@ -162,14 +152,17 @@ class Launcher:
     def _start_services(self) -> None:
         assert self.servers
         beat = celery("beat", "--schedule", str(self.servers.sockets / "beat"), "--loglevel", "WARNING")
-        for name, argv in (
-            ("web server", web_server(self.host, self.port)),
-            ("tagging worker", worker("tagging", 1)),
+        own = (
             ("default worker", worker("default", 2)),
+            ("long worker", worker("long", 2)),
             ("beat", beat),
-        ):
-            service = Service(name, argv, self.logs / f"{name.split()[0]}.log")
-            self.services.append(service)
+        )
+        self.services = [
+            Service("web server", web_server(self.host, self.port), self.logs / "web.log"),
+            *tagging.services(self.logs),
+            *(Service(name, argv, self.logs / f"{name.split()[0]}.log") for name, argv in own),
+        ]
+        for service in self.services:
             service.start()
 
     def _await_page(self) -> None:

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gallery.launch.dotenv import ROOT
@@ -43,9 +43,12 @@ def dies_with_us(number: int = signal.SIGTERM) -> Callable[[], None]:
     return in_the_child
 
 
-def spawn(argv: list[str], log: Path, stop_signal: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """A child in a session of its own that gets `stop_signal` when this process dies; call it from the main thread."""
-    with log.open("ab") as file:
+def spawn(argv: list[str], log: Path | None, stop_signal: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """A child in a session of its own that gets `stop_signal` when this process dies; call it from the main thread.
+
+    Without a log it writes where we do.
+    """
+    with log.open("ab") if log else nullcontext() as file:
         return subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
@@ -58,8 +61,10 @@ def spawn(argv: list[str], log: Path, stop_signal: int, environment: dict[str, s
         )
 
 
-def last_line(log: Path) -> str:
+def last_line(log: Path | None) -> str:
     """The last words of a log, for a sentence about a child that died."""
+    if log is None:
+        return "see above"
     with suppress(OSError):
         lines = [line.strip() for line in log.read_text("utf-8", "replace")[-4000:].splitlines()]
         return next((line for line in reversed(lines) if line), "no words")
@@ -72,16 +77,17 @@ class Service:
 
     name: str
     argv: list[str]
-    log: Path
+    log: Path | None
     stop_signal: int = signal.SIGTERM
     environment: dict[str, str] | None = None
+    extra: dict[str, str] = field(default_factory=dict)  # beside what this process has
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     deaths: int = 0
     start_again_at: float = 0.0
 
     def start(self) -> None:
-        environment = dict(os.environ) if self.environment is None else self.environment
+        environment = {**os.environ, **self.extra} if self.environment is None else self.environment
         self.process = spawn(self.argv, self.log, self.stop_signal, environment)
         self.started_at = time.monotonic()
 

@@ -4,10 +4,8 @@ import math
 import shutil
 from datetime import timedelta
 
-from celery import current_app
 from django.conf import settings
 from django.contrib import messages
-from django.core.cache import cache
 from django.core.paginator import Paginator
 from django.db.models import Count, Sum
 from django.http import HttpRequest, HttpResponse
@@ -16,11 +14,12 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from gallery import pace, retagging, seeding, tagging
+from gallery import pace, retagging, seeding, tagging, workers
 from gallery.http import next_path, staff_only
 from gallery.models import Post, Prediction, Release, TaggingRun, TaggingState
 
 _PAGE = 50
+_OTHERS = {"default": "tidies up every half minute", "long": "exports and gets releases"}
 
 
 @require_safe
@@ -59,25 +58,25 @@ def _queue() -> dict[str, object]:
         "failed": counts.get(TaggingState.FAILED, 0),
         "runs": TaggingRun.objects.filter(state=TaggingRun.State.RUNNING),
         "worker": worker_answers(),
+        "workers": _workers(),
+        "missing": [what for queue, what in _OTHERS.items() if not workers.alive(queue)],
         "problem": tagging.problem(),
         "last_tagged": Prediction.objects.order_by("-created_at").values_list("created_at", flat=True).first(),
     }
 
 
+def _workers() -> list[tuple[workers.Worker, Release | None]]:
+    """Those of the tagger, each with the release that it has loaded."""
+    living = workers.alive()
+    wanted = {worker.held.release_id for worker in living if worker.held}
+    releases = Release.objects.filter(pk__in=wanted).defer(*Release.bulk()).in_bulk()
+    return [(worker, releases.get(worker.held.release_id) if worker.held else None) for worker in living]
+
+
 def worker_answers() -> bool:
-    """Whether a worker answers, or wrote a prediction just now: a busy one may not answer."""
-    if (alive := cache.get("worker-alive")) is None:
-        recent = timezone.now() - timedelta(seconds=20)
-        alive = Prediction.objects.filter(created_at__gt=recent).exists() or _ping()
-        cache.set("worker-alive", alive, timeout=5)
-    return alive
-
-
-def _ping() -> bool:
-    try:
-        return bool(current_app.control.broadcast("ping", reply=True, timeout=0.5, limit=1))
-    except Exception:  # whatever a broker that is down raises, no worker answers
-        return False
+    """Whether a worker of the tagger lives, or something was tagged just now, as by a command."""
+    recent = timezone.now() - timedelta(seconds=20)
+    return bool(workers.alive()) or Prediction.objects.filter(created_at__gt=recent).exists()
 
 
 @require_safe

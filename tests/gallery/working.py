@@ -33,15 +33,17 @@ def upload(number: int) -> Post:
     return uploading.store(file_of(image), name=f"{number}.png").post
 
 
-def worker(*words: str) -> subprocess.Popen[str]:
-    """A manage.py command in a process of its own, on this test's database and files."""
+def environment(data: Path) -> dict[str, str]:
+    """For a process of its own on this test's database and files."""
     url = urlsplit(os.environ["DATABASE_URL"])._replace(path="/" + connection.settings_dict["NAME"])
-    root = Path(settings.BASE_DIR)
-    data = Path(settings.MEDIA_ROOT).parent
-    environment = {**os.environ, "DATABASE_URL": url.geturl(), "MANABOORU_DATA": str(data), "OMP_NUM_THREADS": "1"}
+    return {**os.environ, "DATABASE_URL": url.geturl(), "MANABOORU_DATA": str(data), "OMP_NUM_THREADS": "1"}
+
+
+def worker(*words: str) -> subprocess.Popen[str]:
+    """A manage.py command in such a process."""
     return subprocess.Popen(
-        [sys.executable, str(root / "manage.py"), *words],
-        env=environment,
+        [sys.executable, str(settings.BASE_DIR / "manage.py"), *words],
+        env=environment(Path(settings.MEDIA_ROOT).parent),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

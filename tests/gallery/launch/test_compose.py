@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shlex
@@ -18,7 +19,7 @@ from django.conf import settings
 from django.core.management import get_commands
 from granian.cli import cli as granian_options
 
-from gallery.launch import launcher
+from gallery.launch import launcher, tagging
 from gallery.launch.dotenv import ROOT
 
 TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
@@ -46,13 +47,14 @@ def test_compose_file_fits_the_schema() -> None:
 def _words_of_launcher() -> dict[str, list[str]]:
     return {
         "web": launcher.web_server("0.0.0.0", 8000),
-        "worker": launcher.worker("tagging", 1),
-        "worker-default": launcher.worker("default", 2),
+        "worker-default": tagging.worker("default", 2),
+        "worker-long": tagging.worker("long", 2),
     }
 
 
 def test_has_every_part_of_the_site():
-    roles = {"web", "worker", "worker-gpu", "beat", "postgres", "redis", "proxy", "prepare", "worker-default"}
+    roles = {"web", "worker", "worker-gpu", "beat", "postgres", "redis", "proxy", "prepare"}
+    roles |= {"worker-default", "worker-long"}
     assert set(SERVICES) == roles
     assert SERVICES["worker-gpu"]["profiles"] == ["gpu"]
 
@@ -78,7 +80,9 @@ def test_service_is_well_formed(name):
 @pytest.mark.parametrize("name", OURS)
 def test_command_exists(name):
     words = _command(name)
-    if words[0] == "python":
+    if words[:2] == ["python", "-m"]:
+        assert importlib.util.find_spec(words[2]) is not None
+    elif words[0] == "python":
         assert (ROOT / words[1]).is_file()
         assert words[2] in get_commands()
     elif words[0] == "granian":
@@ -91,7 +95,7 @@ def test_command_exists(name):
         assert {word.partition("=")[0] for word in words[4:] if word.startswith("-")} <= options
 
 
-@pytest.mark.parametrize("name", ["web", "worker", "worker-default"])
+@pytest.mark.parametrize("name", ["web", "worker-default", "worker-long"])
 def test_command_is_the_launchers(name):
     launched = _words_of_launcher()[name]
     own = {"--workers", "--host", "--port", "--workers-kill-timeout", "--quiet"}
