@@ -5,6 +5,7 @@ from gallery.models.post import THUMBNAIL_SIZES, Post
 from gallery.models.prediction import Prediction
 from gallery.models.profile import Preference, Profile
 from gallery.models.release import Release
+from gallery.models.release_import import ReleaseImport
 from gallery.models.tag import Tag, TagAlias, TagImplication, typed_name
 from gallery.models.tag_index import TagIndex
 from gallery.models.tagging_run import TaggingRun
@@ -23,6 +24,7 @@ __all__ = [
     "Profile",
     "Rating",
     "Release",
+    "ReleaseImport",
     "Tag",
     "TagAlias",
     "TagImplication",
