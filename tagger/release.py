@@ -13,6 +13,7 @@
     thresholds.json    as tagger/thresholds.py has it
     metrics.json       what was measured, for people and pages
     card.md            what it is, what it was trained on, what it cannot do
+    plot-*.png         what the card shows, where the trainer drew any
     CREDITS.md         where licences ask for one
 
 A folder is written beside its place under a temporary name and renamed, so that a reader sees all of it or nothing.

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from tagger.backbone import build_backbone, load_lite0_pretrained
 from tagger.vocabulary import Vocabulary
 from training import config, dataset, scores
-from training.evaluation import HEADLINE
 from training.feed import chunks
+from training.judging import HEADLINE
 from training.material import Material, Part, prepare
 from training.network import Normalise, folded
 from training.run import RunFolder

@@ -4,19 +4,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from tagger.vocabulary import Vocabulary
-from training.evaluation import HEADLINE, last_stage
+from training.judging import HEADLINE, last_stage
 
 FEW = 20  # tags of a category that are named
 Metrics = Mapping[str, Any]
 
 
-def write(metrics: Metrics, vocabulary: Vocabulary, title: str, licence: str, size: int) -> str:
-    """Markdown. `size` is the side of the pictures the model sees."""
+def write(
+    metrics: Metrics,
+    vocabulary: Vocabulary,
+    title: str,
+    licence: str,
+    size: int,
+    plots: Mapping[str, str] | None = None,
+) -> str:
+    """Markdown. `size` is the side of the pictures the model sees; `plots` are titles by file in the release folder."""
     parts = [
         f"# {title}",
         opening(metrics["run"], vocabulary, size),
         data_part(metrics["run"], vocabulary),
         quality_part(metrics),
+        plots_part(plots),
         verdict_part(metrics),
         limits_part(metrics, vocabulary),
         f"## Licence\n\n{licence}. Credits are in CREDITS.md where the sources ask for them.",
@@ -56,11 +64,26 @@ def quality_part(metrics: Metrics) -> str:
         "## Quality",
         "",
         "Micro F1 / macro F1, each category at its own threshold, chosen on the validation split alone. Macro is the "
-        "mean over tags that occur in the split.",
+        "mean over tags that occur in the split. The interval is the middle 95 % of micro F1 over bootstrap samples of "
+        "subjects; mAP is the mean average precision of a tag.",
     ]
     for name, split in metrics["splits"].items():
         lines += ["", *split_table(name, split, metrics.get("baselines", {}))]
+    if calibration := metrics.get("calibration"):
+        lines += ["", calibration_sentence(calibration)]
     return "\n".join(lines)
+
+
+def calibration_sentence(found: Mapping[str, Any]) -> str:
+    errors = [f"{name} {split['error']:.3f}" for name, split in found.items() if isinstance(split, Mapping)]
+    return (
+        f"Confidences of 0.1 and more are off the truth by, on average: {', '.join(errors)}. "
+        f"The temperature that fits them best on the validation split is {found['temperature']:g} (1 is no change)."
+    )
+
+
+def plots_part(plots: Mapping[str, str] | None) -> str:
+    return "\n\n".join(f"![{title}]({file})" for file, title in (plots or {}).items())
 
 
 def split_table(name: str, split: Mapping[str, Any], baselines: Mapping[str, Any]) -> list[str]:
@@ -70,13 +93,22 @@ def split_table(name: str, split: Mapping[str, Any], baselines: Mapping[str, Any
     columns = {**stages, **others}
     lead = last_stage(split)[HEADLINE]
     lines = [f"### {name} ({split['pictures']} pictures)", ""]
-    lines.append(f"| tags | {' | '.join(columns)} | precision | recall |")
-    lines.append("|---" * (len(columns) + 3) + "|")
+    lines.append(f"| tags | {' | '.join(columns)} | interval | precision | recall | mAP |")
+    lines.append("|---" * (len(columns) + 5) + "|")
     for group, numbers in lead.items():
         if numbers["tags"]:
             cells = [pair(column.get(group)) for column in columns.values()]
-            lines.append(f"| {group} | {' | '.join(cells)} | {numbers['precision']:.3f} | {numbers['recall']:.3f} |")
+            cells += [
+                span(split.get("intervals", {}).get(group)),
+                *(f"{numbers[k]:.3f}" for k in ("precision", "recall")),
+            ]
+            average = split.get("average_precision", {}).get(group)
+            lines.append(f"| {group} | {' | '.join(cells)} | {'-' if average is None else f'{average:.3f}'} |")
     return lines
+
+
+def span(intervals: Mapping[str, Any] | None) -> str:
+    return "{:.3f} to {:.3f}".format(*intervals["micro_f1"]) if intervals else "-"
 
 
 def pair(numbers: Mapping[str, float] | None) -> str:

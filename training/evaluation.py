@@ -21,8 +21,9 @@ from tagger import release as releases
 from tagger.model import CamieTagger
 from tagger.release import ReleaseFolder
 from tagger.vocabulary import Vocabulary
-from training import config, dataset, scores
+from training import calibration, config, dataset, judging, plots, scores, tables
 from training.feed import Feed, chunks
+from training.judging import HEADLINE, JudgedSplit, last_stage
 from training.material import Material, Part, prepare
 from training.network import TrainedTagger
 from training.run import RunFolder, read_json
@@ -30,7 +31,6 @@ from training.scores import Histogram
 
 FEWEST_TO_CHOOSE_BY = 50  # complete validation pictures
 SAMPLES = 16
-HEADLINE = "micro_opt"  # the mode whose numbers stand for the whole: each category at its best threshold
 Thresholds = dict[str, Any]
 KEPT_STATE = [
     "recipe",
@@ -54,14 +54,9 @@ class Validation:
     samples: list[dict[str, Any]]
 
 
-@torch.inference_mode()
 def confidences(network: TrainedTagger, feed: Feed, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Both stages' confidences for some rows, float32 [B, tags]; one stage for an initial-only tagger."""
-    network.eval()
-    dtype = network.tagger.temperature.dtype
-    initial, refined = network(feed.plain(rows).to(dtype), feed.early)
-    logits = {"initial": initial} | ({} if refined is initial else {"refined": refined})
-    return {stage: torch.sigmoid(values.float()).cpu().numpy() for stage, values in logits.items()}
+    return {stage: calibration.sigmoid(found) for stage, found in judging.logits(network, feed, rows).items()}
 
 
 def histograms(network: TrainedTagger, feed: Feed) -> dict[str, Histogram]:
@@ -71,10 +66,6 @@ def histograms(network: TrainedTagger, feed: Feed) -> dict[str, Histogram]:
         for stage, found in confidences(network, feed, rows).items():
             counted.setdefault(stage, Histogram(found.shape[1])).add(found, truth, known)
     return counted
-
-
-def last_stage(values: dict[str, Any]) -> Any:
-    return values["refined"] if "refined" in values else values["initial"]
 
 
 def validate(network: TrainedTagger, feed: Feed, material: Material) -> Validation:
@@ -114,16 +105,13 @@ def finish(run: RunFolder, material: Material, network: TrainedTagger, recipe: c
     """Judges the best weights on every split but train; writes thresholds.json and metrics.json."""
     network.tagger.load_state_dict(load_file(run.best))
     device = network.tagger.temperature.device
-    counted = {
-        name: histograms(network, Feed(part, material, recipe, network, device))
+    judged = {
+        name: judging.judge(network, Feed(part, material, recipe, network, device))
         for name, part in material.parts.items()
         if name != "train"
     }
-    thresholds = settle_thresholds(run, material, counted, network, recipe)
-    splits = {
-        name: {"pictures": len(material.parts[name]), **scores.report(of, material.vocabulary, thresholds)}
-        for name, of in counted.items()
-    }
+    thresholds = settle_thresholds(run, material, judged, network, recipe)
+    splits = {name: judging.report(split, material.vocabulary, thresholds) for name, split in judged.items()}
     metrics: dict[str, Any] = {"run": about_run(run, material), "splits": splits}
     if not material.train.targets.complete.all():
         metrics["verdicts"] = verdicts(network, material, recipe, thresholds)
@@ -132,8 +120,11 @@ def finish(run: RunFolder, material: Material, network: TrainedTagger, recipe: c
         )
     if (run.folder / "baselines.json").exists():
         metrics["baselines"] = read_json(run.folder / "baselines.json")
+    metrics["calibration"] = calibrate(run, judged)
     run.write_json("thresholds.json", thresholds)
     run.write_json("metrics.json", metrics)
+    tables.write(run, metrics, judged, material.vocabulary, thresholds)
+    plots.write(run, judged, material.vocabulary, thresholds, metrics["calibration"])
     for name, found in splits.items():
         run.say(f"{name}: {sentence_of(last_stage(found)[HEADLINE])}")
     run.update(status="finished")
@@ -152,24 +143,39 @@ def about_run(run: RunFolder, material: Material) -> dict[str, Any]:
 
 
 def settle_thresholds(
-    run: RunFolder, material: Material, counted: dict[str, dict[str, Histogram]], network: TrainedTagger,
+    run: RunFolder,
+    material: Material,
+    judged: dict[str, JudgedSplit],
+    network: TrainedTagger,
     recipe: config.Recipe,
-) -> Thresholds:  # fmt: skip
+) -> Thresholds:
     validation = material.parts.get("validation")
     complete = int(validation.targets.complete.sum()) if validation else 0
     if complete >= FEWEST_TO_CHOOSE_BY:
-        chosen_on = counted["validation"]
+        chosen_on = judged["validation"].histograms()
     elif run.state.get("release"):
         run.note(f"The validation split has {complete} complete pictures, so the start release's thresholds are kept.")
         return releases.read(run.state["release"]).thresholds
     elif complete:
         run.note(f"The thresholds are chosen on only {complete} validation pictures.")
-        chosen_on = counted["validation"]
+        chosen_on = judged["validation"].histograms()
     else:
         run.note("There is no validation split, so the thresholds come from the training pictures: do not trust them.")
         feed = Feed(material.train, material, recipe, network, network.tagger.temperature.device)
         chosen_on = histograms(network, feed)
     return {stage: scores.choose(histogram, material.vocabulary) for stage, histogram in chosen_on.items()}
+
+
+def calibrate(run: RunFolder, judged: dict[str, JudgedSplit]) -> dict[str, Any]:
+    """The temperature of the last stage, fitted on the validation split, and each split's error with and without it;
+    the curves go into calibration.json."""
+    if "validation" not in judged:
+        return {}
+    temperature = calibration.fit_temperature(judged["validation"].last.logits)
+    reports = {name: calibration.report(split.last.logits, temperature) for name, split in judged.items()}
+    run.write_json("calibration.json", {"temperature": temperature, "splits": reports})
+    errors = {name: {k: v for k, v in found.items() if "error" in k} for name, found in reports.items()}
+    return {"temperature": temperature, **errors}
 
 
 def category_thresholds(thresholds: Thresholds, vocabulary: Vocabulary, mode: str = "balanced") -> np.ndarray:

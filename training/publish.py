@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tagger import release as releases
 from tagger.release import ReleaseFolder
 from tagger.vocabulary import Vocabulary
-from training import card, config
+from training import card, config, plots
 from training.run import RunError, RunFolder, read_json
 
 
@@ -38,6 +38,8 @@ def publish(
     metrics = read_json(run.folder / "metrics.json")
     if (run.folder / "baselines.json").exists():
         metrics["baselines"] = read_json(run.folder / "baselines.json")
+    drawn = {file: title for file, title in plots.FILES.items() if (run.folder / file).exists()}
+    credits = {"CREDITS.md": credits_file} if credits_file else start_credits(start)
     kept = {key: start.config[key] for key in ("score_floor", "max_predictions")} if start else {}
     return releases.write(
         out,
@@ -53,8 +55,8 @@ def publish(
         vocabulary=vocabulary,
         thresholds=read_json(run.folder / "thresholds.json"),
         metrics=metrics,
-        card=card.write(metrics, vocabulary, title, licence, preprocess.size),
-        extra_files={"CREDITS.md": credits_file} if credits_file else start_credits(start),
+        card=card.write(metrics, vocabulary, title, licence, preprocess.size, drawn),
+        extra_files={**credits, **{file: run.folder / file for file in drawn}},
         replace=replace,
     )
 

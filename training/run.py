@@ -8,7 +8,8 @@ metrics.jsonl       a line each: {"kind": "train" | "validation" | "note", "step
 samples/            epoch-003.json: some validation pictures with their tags and the likeliest predictions
 checkpoints/        step-000123/ (resume), best.safetensors (what is published), latest
 cache/              decoded pictures and frozen activations; may be deleted
-thresholds.json, metrics.json    written by the evaluation at the end
+thresholds.json, metrics.json, calibration.json, report.md, scores.csv, tags-<split>.csv, plot-*.png
+                    written by the evaluation at the end
 """
 
 import json

@@ -15,7 +15,13 @@ from tagger.vocabulary import CATEGORIES, Vocabulary
 BINS = 200
 GRID = np.arange(BINS) / BINS  # thresholds; bin b holds confidences from GRID[b] up
 LOWEST, HIGHEST = 0.1, 0.9  # thresholds are chosen between: below the usual score floor nothing is stored
+LOWEST_BIN = round(LOWEST * BINS)
 FEWEST_POSITIVES = 20  # a category with fewer in validation takes the overall threshold
+
+
+def bin_of(confidences: np.ndarray) -> np.ndarray:
+    """A hair up, so that a confidence equal to a threshold in float32 counts as reaching it."""
+    return np.clip(((confidences.astype(np.float64) + 1e-7) * BINS).astype(np.int64), 0, BINS - 1)
 
 
 class Histogram:
@@ -28,9 +34,7 @@ class Histogram:
     def add(self, confidences: np.ndarray, truth: np.ndarray, known: np.ndarray) -> None:
         """float32, bool, bool, each [B, tags]."""
         tags = self.yes.shape[0]
-        # a hair up, so that a confidence equal to a threshold in float32 counts as reaching it
-        bins = np.clip(((confidences.astype(np.float64) + 1e-7) * BINS).astype(np.int64), 0, BINS - 1)
-        flat = bins + np.arange(tags) * BINS
+        flat = bin_of(confidences) + np.arange(tags) * BINS
         for counts, cells in ((self.yes, known & truth), (self.no, known & ~truth)):
             counts += np.bincount(flat[cells], minlength=tags * BINS).reshape(tags, BINS)
 
@@ -123,13 +127,19 @@ def at_thresholds(
     histogram: Histogram, vocabulary: Vocabulary, thresholds: Mapping[str, Any], mode: str
 ) -> dict[str, dict[str, float]]:
     """Measures of a split at each category's threshold of a mode: overall and by category, with counts."""
+    bins = threshold_bins(vocabulary, thresholds, mode)
+    true, false = (np.take_along_axis(c, bins[:, None], axis=1)[:, 0] for c in histogram.at_least())
+    positives = histogram.positives()
+    return {g: measures(true[tags], false[tags], positives[tags]) for g, tags in groups(vocabulary).items()}
+
+
+def threshold_bins(vocabulary: Vocabulary, thresholds: Mapping[str, Any], mode: str) -> np.ndarray:
+    """The bin of each tag's threshold under one mode of one stage, each category at its own, int [tags]."""
     bins = np.zeros(len(vocabulary), dtype=np.int64)
-    parts = groups(vocabulary)
-    for group, tags in parts.items():
+    for group, tags in groups(vocabulary).items():
         modes = thresholds.get(group) or thresholds["overall"]
         bins[tags] = min(round(modes[mode]["threshold"] * BINS), BINS - 1)
-    true, false = (np.take_along_axis(c, bins[:, None], axis=1)[:, 0] for c in histogram.at_least())
-    return {group: measures(true[tags], false[tags], histogram.positives()[tags]) for group, tags in parts.items()}
+    return bins
 
 
 def measures(true: np.ndarray, false: np.ndarray, positives: np.ndarray) -> dict[str, float]:

@@ -18,7 +18,7 @@ from django_htmx.http import HttpResponseClientRedirect
 from gallery import releasing
 from gallery.http import staff_only
 
-_KINDS = {".json", ".md", ".txt", ".csv", ".safetensors", ".onnx"}
+_KINDS = {".json", ".md", ".txt", ".csv", ".png", ".safetensors", ".onnx"}
 _PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"}
 
 

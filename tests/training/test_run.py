@@ -1,5 +1,6 @@
 """Whole runs by the tiny recipe: going on after a kill, beating a baseline, publishing, learning from corrections."""
 
+import csv
 import json
 import os
 import signal
@@ -91,6 +92,27 @@ def test_a_published_run_tags_pictures_as_it_was_judged(finished: Path, release:
     for name, confidence in sample["predicted"].items():
         assert found.get(name, 0) == pytest.approx(confidence if name in found else 0, abs=0.01)
     assert "## What it cannot do" in predictor.release.card
+
+
+def test_what_was_measured_is_there_as_tables_and_pictures(finished: Path, release: Path) -> None:
+    metrics = json.loads((finished / "metrics.json").read_text())
+    split = metrics["splits"]["validation"]
+    for group, measured in split["refined"]["micro_opt"].items():
+        low, high = split["intervals"][group]["micro_f1"]
+        assert low <= measured["micro_f1"] <= high
+    assert 0 <= split["average_precision"]["overall"] <= 1
+    assert split["selection"]["size"] == 7 and split["selection"]["ground_truth_recall"] == 1  # of seven tags, all
+    assert metrics["calibration"]["temperature"] > 0
+    tags = list(csv.DictReader((finished / "tags-validation.csv").open()))
+    assert {tag["name"] for tag in tags} == set(releases.read(release).vocabulary.names)
+    scores = list(csv.DictReader((finished / "scores.csv").open()))
+    assert len(scores) == 2 * 5 * len(split["refined"]["balanced"])
+    report = (finished / "report.md").read_text()
+    assert "## validation (60 pictures)" in report and "## Calibration" in report
+    for file in ("plot-thresholds.png", "plot-precision-recall.png", "plot-calibration.png", "plot-tags.png"):
+        with Image.open(release / file) as picture:
+            assert picture.size == (600, 400)
+        assert f"]({file})" in (release / "card.md").read_text()
 
 
 def test_activations_are_kept_and_weights_averaged(shapes: Path, tmp_path: Path) -> None:
