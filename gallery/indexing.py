@@ -56,23 +56,29 @@ def _rebuild_batch(ids: list[int]) -> None:
     posts = Post.objects.filter(id__in=ids).order_by("id").select_for_update(no_key=True)
     status = dict(posts.values_list("id", "status"))
     active = [post_id for post_id, state in status.items() if state == PostStatus.ACTIVE]
-    predicted = {row.post_id: unpack(row) for row in current_predictions(active)}
+    rows = rows_for(active)
+    if gone := set(ids) - set(active):
+        TagIndex.objects.filter(post_id__in=gone).delete()
+    TagIndex.objects.bulk_create(
+        rows,
+        update_conflicts=True,
+        unique_fields=["post"],
+        update_fields=["tag_ids", "confidences", "rating", "updated_at"],
+    )
+
+
+def rows_for(post_ids: list[int]) -> list[TagIndex]:
+    """The index rows of these posts, unsaved: what is, or for deleted posts would be, in the index."""
+    predicted = {row.post_id: unpack(row) for row in current_predictions(post_ids)}
     verdicts: dict[int, list[tuple[int, bool]]] = {}
-    rows = Verdict.objects.filter(post_id__in=active).order_by("at", "id")
+    rows = Verdict.objects.filter(post_id__in=post_ids).order_by("at", "id")
     for post_id, tag_id, answer in rows.values_list("post_id", "tag_id", "answer"):
         verdicts.setdefault(post_id, []).append((tag_id, answer))
     rules = Rules.about(
         {tag_id for tags in predicted.values() for tag_id in tags}
         | {tag_id for answers in verdicts.values() for tag_id, _ in answers}
     )
-    if gone := set(ids) - set(active):
-        TagIndex.objects.filter(post_id__in=gone).delete()
-    TagIndex.objects.bulk_create(
-        [_row(post_id, rules, predicted.get(post_id, {}), verdicts.get(post_id, [])) for post_id in active],
-        update_conflicts=True,
-        unique_fields=["post"],
-        update_fields=["tag_ids", "confidences", "rating", "updated_at"],
-    )
+    return [_row(post_id, rules, predicted.get(post_id, {}), verdicts.get(post_id, [])) for post_id in post_ids]
 
 
 def current_predictions(post_ids: Iterable[int]) -> QuerySet[Prediction]:

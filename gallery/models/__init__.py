@@ -6,6 +6,7 @@ from gallery.models.prediction import Prediction
 from gallery.models.profile import Preference, Profile
 from gallery.models.release import Release
 from gallery.models.release_import import ReleaseImport
+from gallery.models.saved_search import SavedSearch
 from gallery.models.tag import Tag, TagAlias, TagImplication, typed_name
 from gallery.models.tag_index import TagIndex
 from gallery.models.tagging_run import TaggingRun
@@ -25,6 +26,7 @@ __all__ = [
     "Rating",
     "Release",
     "ReleaseImport",
+    "SavedSearch",
     "Tag",
     "TagAlias",
     "TagImplication",

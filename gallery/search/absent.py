@@ -16,12 +16,17 @@ _PEOPLE = frozenset(
 _OTHERS = frozenset(
     """
     pixelhash parent child pixiv_id pixiv embedded duration exif score upvotes downvotes favcount ordpool
-    favgroup ordfavgroup search note comment commentary pool
+    favgroup ordfavgroup note comment commentary pool
     """.split()
 )
-ABSENT_METATAGS = _PEOPLE | _OTHERS | {f"{name}_count" for name in _COUNTED} | {f"{name}s" for name in _COUNTED}
+_COUNTS = (
+    {f"{name}_count" for name in _COUNTED}
+    | {f"{name}s" for name in _COUNTED if not name.endswith("child")}
+    | {f"{name}ren" for name in _COUNTED if name.endswith("child")}
+)
+ABSENT_METATAGS = _PEOPLE | _OTHERS | _COUNTS
 # `order:score` and the like: newest first, with a note.
-ABSENT_ORDERS = frozenset(
+ABSENT_ORDERS = _COUNTS | frozenset(
     """
     score upvotes downvotes favcount comment comment_bumped note artcomm duration disapproved rank modqueue
     """.split()

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import DataError, OperationalError, connection, transaction
 
 from gallery.profiles import Thresholds
 from gallery.search import orders, planner, sample
-from gallery.search.errors import SearchError
-from gallery.search.fields import FIELDS, MAX_LIMIT, Context, tag_predicate
+from gallery.search.errors import SearchTimeout
+from gallery.search.fields import FIELDS, MAX_LIMIT
+from gallery.search.layers import tag_predicate
 from gallery.search.names import Names
 from gallery.search.nodes import And, Metatag, Node, Not, Tag, Wildcard, leaves
 from gallery.search.orders import ORDERS, Order, order_named
 from gallery.search.parser import parse
 from gallery.search.planner import Plan, Walk, Way
 from gallery.search.predicates import FALSE, TRUE, Predicate, both, either, neither, simple
-from gallery.search.values import Sql, all_sql
+from gallery.search.scopes import Viewer, asks_for_deleted, expanded, scoped, with_deleted
+from gallery.search.terms import Context
+from gallery.search.values import BadValue, Sql, all_sql
 
 TIMEOUT_MS = 3000
 _NO_SCORES = "This site keeps nothing to order by {}: newest first instead."
@@ -42,9 +45,13 @@ class Query:
     names: Names
     limit: int | None
     forced: Way | None = None
+    thresholds: Thresholds = field(default_factory=lambda: Thresholds(1))
+    source: Sql | None = None  # what stands for the index when deleted posts are asked for
 
     def plan(self, walk: Walk | None) -> Plan:
         """How to find the posts of a walk by id, or all posts (None), as in any other order."""
+        if self.source:
+            return Plan(Way.FREE)
         seen = None if self.forced else sample.current()
         return planner.choose(self.predicate, seen, walk, self.forced)
 
@@ -60,45 +67,50 @@ class Query:
         if beyond is not None:
             where.append(self.order.beyond(beyond, backwards))
         columns = self.order.columns()
-        found = _statement(columns, all_sql(where))
+        found = self._statement(columns, all_sql(where))
         text = f"{found.text} order by {self.order.clause(backwards)} limit %s"
         return run(Sql(text, (*found.params, wanted)), plan.way, self.order.by_id, timeout)
 
     def row_of(self, post_id: int) -> tuple[Any, ...] | None:
         """The row of one post, whether or not it matches."""
-        found = _statement(self.order.columns(), Sql("i.post_id = %s", (post_id,)))
+        found = self._statement(self.order.columns(), Sql("i.post_id = %s", (post_id,)))
         return next(iter(run(found, Way.FREE, True, TIMEOUT_MS)), None)
 
     def count(self, plan: Plan, timeout: int = TIMEOUT_MS) -> int:
         if self.predicate == FALSE:
             return 0
-        statement = _statement(Sql("count(*)"), all_sql(self._where(plan)))
+        statement = self._statement(Sql("count(*)"), all_sql(self._where(plan)))
         return run(statement, plan.way, False, timeout)[0][0]
 
     def _where(self, plan: Plan) -> list[Sql]:
         cover = [plan.cover.sql()] if plan.cover else []
         return cover if self.predicate == TRUE else [*cover, self.predicate.sql()]
 
+    def _statement(self, columns: Sql, where: Sql) -> Sql:
+        source = self.source or Sql("tag_index i")
+        joined = " join post p on p.id = i.post_id" if "p." in columns.text + where.text else ""
+        text = f"select {columns.text} from {source.text}{joined} where {where.text}"
+        return Sql(text, columns.params + source.params + where.params)
 
-def _statement(columns: Sql, where: Sql) -> Sql:
-    joined = " join post p on p.id = i.post_id" if "p." in columns.text + where.text else ""
-    text = f"select {columns.text} from tag_index i{joined} where {where.text}"
-    return Sql(text, columns.params + where.params)
 
-
-def prepare(text: str, thresholds: Thresholds, *, seed: int = 0, forced: Way | None = None) -> Query:
+def prepare(
+    text: str, thresholds: Thresholds, *, viewer: Viewer = None, seed: int = 0, forced: Way | None = None
+) -> Query:
     """Parse and resolve a search; raises SearchError. `seed` shuffles an `order:random` without one."""
-    tree = parse(text)
-    names = Names.load(_tag_names(tree))
-    context = Context(names, thresholds)
-    predicate = resolve(tree, context)
+    tree, names = parse(text), Names()
+    whole = expanded(tree, viewer, names.note)
+    source = with_deleted(whole, viewer, names.note) if asks_for_deleted(whole) else None
+    names.add(_tag_names(whole))
+    context = scoped(whole, Context(names, thresholds, viewer, source is not None))
+    predicate, thresholds = resolve(whole, context), context.thresholds
     name, listed, limit = _shape(tree)
     if name and ORDERS.get(name) == "missing":
         names.note(_NO_SCORES.format(name))
     if limit and limit > MAX_LIMIT:
         names.note(f"A page holds at most {MAX_LIMIT} posts.")
         limit = MAX_LIMIT
-    return Query(tree, predicate, order_named(name, thresholds, listed, seed), names, limit, forced)
+    order = order_named(name, thresholds, listed, seed)
+    return Query(tree, predicate, order, names, limit, forced, thresholds, source)
 
 
 def _tag_names(tree: Node) -> Iterator[str]:
@@ -106,8 +118,8 @@ def _tag_names(tree: Node) -> Iterator[str]:
         if isinstance(leaf, Tag):
             yield leaf.name
         elif isinstance(leaf, Metatag):
-            field = FIELDS[leaf.name]
-            yield from field.tags(field.read(leaf.value))
+            metatag = FIELDS[leaf.name]
+            yield from metatag.tags(metatag.read(leaf.value))
 
 
 def resolve(tree: Node, context: Context) -> Predicate:
@@ -121,10 +133,14 @@ def resolve(tree: Node, context: Context) -> Predicate:
         found = context.names.matching(tree.pattern)
         return either(tag_predicate(known.id, known.name, known.category, context.thresholds) for known in found)
     if isinstance(tree, Metatag):
-        field = FIELDS[tree.name]
-        return simple(field.condition(field.read(tree.value), context))
+        metatag = FIELDS[tree.name]
+        try:
+            return simple(metatag.condition(metatag.read(tree.value), context))
+        except BadValue as error:
+            raise error.of(tree.name, tree.value, tree.position, tree.length) from None
     combine = both if isinstance(tree, And) else either
-    return combine([resolve(child, context) for child in tree.children])
+    within = scoped(tree, context)
+    return combine([resolve(child, within) for child in tree.children])
 
 
 def _shape(tree: Node) -> tuple[str | None, tuple[int, ...], int | None]:
@@ -148,7 +164,7 @@ def run(statement: Sql, way: Way, by_id: bool, timeout: int) -> list[tuple[Any, 
     except OperationalError as error:
         if getattr(error.__cause__, "sqlstate", "") != "57014":  # query_canceled
             raise
-        raise SearchError(
+        raise SearchTimeout(
             f"This search takes longer than {timeout / 1000:g} seconds: add a tag that fewer posts have."
         ) from None
     except DataError:

@@ -11,6 +11,7 @@ from gallery.search.compiler import TIMEOUT_MS, Query, prepare
 from gallery.search.errors import SearchError
 from gallery.search.planner import Plan
 from gallery.search.predicates import On, known_to_sample
+from gallery.search.scopes import Viewer
 
 EXACT_COST = 30_000.0  # microseconds that an exact count may cost
 _DEAR_TIMEOUT_MS = 1000  # and milliseconds that one may take whose cost is not known
@@ -23,9 +24,9 @@ class Count(NamedTuple):
     exact: bool
 
 
-def count(text: str, thresholds: Thresholds) -> Count:
+def count(text: str, thresholds: Thresholds, *, viewer: Viewer = None) -> Count:
     """How many posts a search finds under these thresholds; raises SearchError."""
-    query = prepare(text, thresholds)
+    query = prepare(text, thresholds, viewer=viewer)
     plan = query.plan(None)
     cheap = plan.cost <= EXACT_COST
     if not cheap and isinstance(query.predicate, On) and (number := _from_histogram(query.predicate)) is not None:

@@ -7,7 +7,6 @@ makes a condition of it when the search runs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -15,23 +14,14 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone
 
 from gallery.models import Category, Rating, TaggingState
-from gallery.profiles import SCALE, Thresholds
 from gallery.search import values
 from gallery.search.absent import ABSENT_METATAGS
-from gallery.search.errors import did_you_mean
-from gallery.search.names import Names, like_pattern
+from gallery.search.errors import did_you_mean, nearest
+from gallery.search.layers import VERDICT, named_tag, of_release, predicted, tag_and_confidence, tag_count, verdicts
+from gallery.search.names import like_pattern
 from gallery.search.orders import ORDERS, read_order
-from gallery.search.predicates import (
-    EVERY_POST,
-    NOTHING,
-    Condition,
-    On,
-    Predicate,
-    Rated,
-    either,
-    neither,
-)
-from gallery.search.tagcounts import on_count_sql
+from gallery.search.predicates import EVERY_POST, NOTHING, Condition, Predicate, Rated, either
+from gallery.search.terms import Context, Field, choice, choices, named, something
 from gallery.search.values import BadValue, Range, Ranges, Reader, Sql, any_sql, read_ranges
 
 MAX_LIMIT = 200
@@ -42,32 +32,9 @@ _RATING_WORDS = {
     "none": None,
 }
 _FILE_TYPES = ("jpg", "png", "gif", "webp", "avif")
+_OTHER_FILE_TYPES = ("mp4", "webm", "swf", "zip")  # Danbooru's
+_PEOPLE = 1000  # names that a misspelt one is compared with
 _EVERY = frozenset(Rating) | {None}
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a condition may ask: tags by name, the thresholds, and who is looking."""
-
-    names: Names
-    thresholds: Thresholds
-
-
-@dataclass(frozen=True)
-class Field:
-    """`read` turns the text of a value into what `condition` wants, or raises BadValue.
-
-    `words` are offered while typing, and the field itself if `offered`; `tags` says which tag names
-    a value speaks of. A field of `shape` is not a condition: it orders or limits the whole list.
-    """
-
-    read: Callable[[str], Any]
-    condition: Callable[[Any, Context], Predicate]
-    words: tuple[str, ...] = ()
-    tags: Callable[[Any], tuple[str, ...]] = field(default=lambda value: ())
-    takes_tag: bool = False
-    shape: bool = False
-    offered: bool = True
 
 
 def _number(expression: str, reader: Reader, sampled: str = "", selective: bool = False) -> Field:
@@ -94,32 +61,9 @@ def _age(ranges: Ranges, context: Context) -> Predicate:
     return Condition(any_sql([each.sql("extract(epoch from p.created_at)") for each in turned]), "created_at", turned)
 
 
-def _tag_count(*categories: Category) -> Field:
-    """How many tags of these categories are on for the profile."""
-
-    def condition(ranges: Ranges, context: Context) -> Predicate:
-        expression = on_count_sql(context.thresholds, categories)
-        return Condition(any_sql([each.sql(expression) for each in ranges]))
-
-    return Field(partial(read_ranges, reader=values.whole), condition)
-
-
-def _choice(words: dict[str, Any], value: str) -> Any:
-    """The meaning of one word of a closed list."""
-    word = value.lower()
-    if word not in words:
-        listed = ", ".join(name for name in words if len(name) > 1)
-        raise BadValue(f"give one of {listed}.{did_you_mean(word, words)}".removesuffix("."))
-    return words[word]
-
-
-def _choices(predicates: dict[str, Predicate]) -> Field:
-    return Field(partial(_choice, predicates), lambda predicate, context: predicate, tuple(predicates))
-
-
 def _ratings(text: str) -> frozenset[int | None]:
     words = {**{word: {rating} for word, rating in _RATING_WORDS.items()}, "any": _EVERY - {None}}
-    return frozenset().union(*(_choice(words, part.strip()) for part in text.split(",")))
+    return frozenset().union(*(choice(words, part.strip()) for part in text.split(",")))
 
 
 def _text(column: str, what: str) -> Field:
@@ -131,18 +75,16 @@ def _text(column: str, what: str) -> Field:
         pattern = like_pattern(text if "*" in text else text + "*")
         return Condition(Sql(f"{column} ilike %s", (pattern,)))
 
-    return Field(partial(_something, what), condition, ("none", "any"))
-
-
-def _something(what: str, text: str) -> str:
-    if not text:
-        raise BadValue(f"give {what}")
-    return text
+    return Field(partial(something, what), condition, ("none", "any"))
 
 
 def _user(name: str, context: Context) -> Predicate:
     if name.lower() in ("none", "any"):
         return Condition(Sql(f"p.uploader_id is {'not ' if name.lower() == 'any' else ''}null"))
+    users = get_user_model().objects
+    if "*" not in name and not users.filter(username__iexact=name).exists():
+        known = users.filter(posts__isnull=False).order_by("username").distinct().values_list("username", flat=True)
+        context.names.note(f"Nobody here is called {name}.{did_you_mean(nearest(name, known[:_PEOPLE]))}")
     table = get_user_model()._meta.db_table
     where = f"coalesce(p.uploader_id in (select id from {table} where username ilike %s), false)"
     return Condition(Sql(where, (like_pattern(name),)))
@@ -157,101 +99,6 @@ def _md5s(text: str) -> tuple[str, ...]:
 
 def _md5(found: tuple[str, ...], context: Context) -> Predicate:
     return Condition(Sql("p.md5 = any(%s)", (found,)), selective=True)
-
-
-def _tag_name(text: str) -> str:
-    return _something("the name of a tag", text.lower())
-
-
-def _verdicts(answer: bool) -> Field:
-    """Posts on which a person said yes, or no, to a tag."""
-
-    def condition(name: str, context: Context) -> Predicate:
-        if not (ids := context.names.ids(name)):
-            return NOTHING
-        where = "i.post_id in (select v.post_id from verdict v where v.tag_id = any(%s) and v.answer = %s)"
-        return Condition(Sql(where, (tuple(ids), answer)), selective=True)
-
-    return Field(_tag_name, condition, tags=lambda name: (name,), takes_tag=True)
-
-
-def _some_verdict(where: str) -> Condition:
-    return Condition(Sql(f"exists (select from verdict v where v.post_id = i.post_id{where})"))
-
-
-def _tag_and_confidence(text: str) -> tuple[str, Ranges]:
-    """`tag`, meaning 50 % or more, or `tag,>90%`."""
-    name, comma, confidence = text.rpartition(",")
-    if not comma:
-        return _tag_name(text), (Range(low=SCALE // 2),)
-    ranges = read_ranges(confidence, values.percent)
-    return _tag_name(name), tuple(
-        Range(
-            low=None if each.low is None else round(each.low * SCALE, 6),
-            high=None if each.high is None else round(each.high * SCALE, 6),
-            low_in=each.low_in,
-            high_in=each.high_in,
-        )
-        for each in ranges
-    )
-
-
-def _predicted(value: tuple[str, Ranges], context: Context) -> Predicate:
-    """What the release said, whatever people and thresholds say: 0 when it said nothing of the tag."""
-    name, ranges = value
-    if not (ids := context.names.ids(name)):
-        return NOTHING
-    # Predictions have no leading byte, unlike the index; the newest stands in for a missing active one.
-    byte = "(case when idx(x.tag_ids, %s) = 0 then 0 else get_byte(x.confidences, idx(x.tag_ids, %s) - 1) end)"
-    best = f"greatest({', '.join([byte] * len(ids))})"
-    params = tuple(tag_id for tag_id in ids for _ in range(2))
-    expression = (
-        f"coalesce((select {best} from prediction x where x.post_id = i.post_id"
-        " order by x.release_id = %s desc, x.created_at desc, x.id desc limit 1), 0)"
-    )
-    params = (*params, context.names.active_release_id() or 0)
-    parts = [each.sql(expression) for each in ranges]
-    filled = [Sql(part.text, _interleaved(part, params)) for part in parts]
-    return Condition(any_sql(filled))
-
-
-def _interleaved(part: Sql, params: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The expression's own parameters before each end of the range that it is compared with."""
-    return tuple(value for end in part.params for value in (*params, end))
-
-
-def _release(name: str, context: Context) -> Predicate:
-    if name.lower() in ("none", "any"):
-        some = Condition(Sql("exists (select from prediction x where x.post_id = i.post_id)"))
-        return some if name.lower() == "any" else neither(some)
-    where = (
-        "exists (select from prediction x join release r on r.id = x.release_id"
-        " where x.post_id = i.post_id and r.name = %s)"
-    )
-    return Condition(Sql(where, (name.lower(),)))
-
-
-def _tag(category: Category | None = None, aliased: bool = True) -> Field:
-    """A tag by its whole name, of one category if one is given."""
-
-    def condition(name: str, context: Context) -> Predicate:
-        known = context.names.find(name, aliased=aliased)
-        if known is None or category not in (None, known.category):
-            if known:
-                context.names.note(f"{known.name} is no {category.label} tag but {Category(known.category).label}.")
-            return NOTHING
-        return tag_predicate(known.id, known.name, known.category, context.thresholds)
-
-    return Field(_tag_name, condition, tags=lambda name: (name,), takes_tag=True)
-
-
-def tag_predicate(tag_id: int, name: str, category: int, thresholds: Thresholds) -> Predicate:
-    """The tag is on; of a rating tag, the post has that rating."""
-    if category == Category.RATING:
-        of_name = {rating.tag_name: int(rating) for rating in Rating}
-        if name in of_name:
-            return Rated(frozenset({of_name[name]}))
-    return On(tag_id, thresholds.byte(tag_id, category))
 
 
 def _absent(reason: str, words: tuple[str, ...] = ()) -> Field:
@@ -281,9 +128,23 @@ def _file_type(ext: str) -> Condition:
 
 def _file_types(text: str) -> tuple[str, ...]:
     found = tuple(part.strip().lower() for part in text.split(","))
-    if any(not part.isalnum() for part in found):
-        raise BadValue(f"give a file type, such as {', '.join(_FILE_TYPES)}")
+    for part in found:
+        if part not in (*_FILE_TYPES, "jpeg", *_OTHER_FILE_TYPES):
+            raise BadValue(f"give one of {', '.join(_FILE_TYPES)}.", nearest(part, _FILE_TYPES))
     return found
+
+
+def _status(word: str, context: Context) -> Predicate:
+    """Posts are active or deleted; what else Danbooru has finds nothing."""
+    if word in ("any", "all"):
+        return EVERY_POST
+    if word in ("active", "deleted"):
+        return Condition(Sql("p.status = %s", (word,))) if context.deleted else _STATUS[word]
+    return NOTHING
+
+
+def _is(word: str, context: Context) -> Predicate:
+    return _status(word, context) if word in _STATUS else _IS[word]
 
 
 _STATUS: dict[str, Predicate] = {
@@ -297,7 +158,7 @@ _IS: dict[str, Predicate] = {
     "sfw": Rated(frozenset({int(Rating.GENERAL), int(Rating.SENSITIVE)})),
     "nsfw": Rated(frozenset({int(Rating.QUESTIONABLE), int(Rating.EXPLICIT)})),
     **{ext: _file_type(ext) for ext in (*_FILE_TYPES, "jpeg")},
-    **dict.fromkeys(("parent", "child", "wiki_image", "mp4", "webm", "swf", "zip"), NOTHING),
+    **dict.fromkeys(("parent", "child", "wiki_image", *_OTHER_FILE_TYPES), NOTHING),
     **{word: predicate for word, predicate in _STATUS.items() if word not in ("any", "all")},
 }
 _HAS: dict[str, Predicate] = {
@@ -305,14 +166,8 @@ _HAS: dict[str, Predicate] = {
     **dict.fromkeys(("parent", "child", "children", "appeals", "flags", "replacements"), NOTHING),
     **dict.fromkeys(("comments", "commentary", "notes", "pools"), NOTHING),
 }
-_VERDICT: dict[str, Predicate] = {
-    "yes": _some_verdict(" and v.answer"),
-    "no": _some_verdict(" and not v.answer"),
-    "any": _some_verdict(""),
-    "none": neither(_some_verdict("")),
-}
 
-_USER = Field(partial(_something, "the name of a user, or none"), _user, ("none", "any"))
+_USER = Field(partial(something, "the name of a user, or none"), _user, ("none", "any"))
 
 # Fields whose numbers the sample holds, too: column of the sample, expression over tag_index and post.
 SAMPLED: dict[str, str] = {
@@ -341,23 +196,25 @@ FIELDS: dict[str, Field] = {
     "source": _text("p.source", "the beginning of a source, or none"),
     "user": _USER,
     "uploader": _USER,
-    "status": _choices(_STATUS),
-    "is": _choices(_IS),
-    "has": _choices(_HAS),
-    "ai": Field(_tag_and_confidence, _predicted, tags=lambda value: (value[0],), takes_tag=True),
-    "human": _verdicts(True),
-    "rejected": _verdicts(False),
-    "verdict": _choices(_VERDICT),
-    "release": Field(partial(_something, "the name of a release, or none"), _release, ("none", "any")),
-    "tagcount": _tag_count(*(category for category in Category if category != Category.RATING)),
-    "gentags": _tag_count(Category.GENERAL),
-    "arttags": _tag_count(Category.ARTIST),
-    "copytags": _tag_count(Category.COPYRIGHT),
-    "chartags": _tag_count(Category.CHARACTER),
-    "metatags": _tag_count(Category.META),
-    "tag": _tag(),
-    "unaliased": _tag(aliased=False),
-    **{category.label: _tag(category) for category in Category if category != Category.RATING},
+    "status": named(_status, tuple(_STATUS)),
+    "is": named(_is, tuple(_IS)),
+    "has": choices(_HAS),
+    "ai": Field(tag_and_confidence, predicted, tags=lambda value: (value[0],), takes_tag=True),
+    "human": verdicts(True),
+    "rejected": verdicts(False),
+    "verdict": choices(VERDICT),
+    "release": Field(partial(something, "the name of a release, or none"), of_release, ("none", "any")),
+    "tagcount": tag_count(*(category for category in Category if category != Category.RATING)),
+    "gentags": tag_count(Category.GENERAL),
+    "arttags": tag_count(Category.ARTIST),
+    "copytags": tag_count(Category.COPYRIGHT),
+    "chartags": tag_count(Category.CHARACTER),
+    "metatags": tag_count(Category.META),
+    "tag": named_tag(),
+    "unaliased": named_tag(aliased=False),
+    **{category.label: named_tag(category) for category in Category if category != Category.RATING},
+    "profile": Field(partial(something, "the name of a profile"), lambda name, context: EVERY_POST),
+    "search": Field(partial(something, "the name of a saved search, or all"), lambda name, context: NOTHING, ("all",)),
     "order": _shape(read_order, tuple(ORDERS)),
     "limit": _shape(_limit, ("20", "40", "100", "200")),
     "random": _shape(_limit, ("1", "20")),

@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 
 from gallery.profiles import Thresholds
 from gallery.search.compiler import Query, prepare
-from gallery.search.nodes import And, Metatag, all_of, to_text
+from gallery.search.errors import SearchError
+from gallery.search.fields import FIELDS
+from gallery.search.nodes import And, Leaf, Metatag, Node, Tag, all_of, rewritten, tag_text, to_text
 from gallery.search.orders import Cursor, new_seed, stale_cursor
+from gallery.search.parser import parse
 from gallery.search.planner import Way
+from gallery.search.scopes import Viewer
 
 _BATCH = 1000
 _BATCH_TIMEOUT_MS = 60_000
@@ -20,7 +24,8 @@ class Page:
     """Post ids in order. `next` and `previous` are cursors of the pages that follow and precede.
 
     `text` is the search as it prints, with the seed of a random order, so that links from the page
-    keep its order; `notes` are sentences about what was cut or not found.
+    keep its order; `notes` are sentences about what was cut or not found. `thresholds` are those that
+    the search was read with, and `corrected` is the search with misspelt names put right, if there are any.
     """
 
     post_ids: list[int]
@@ -28,6 +33,8 @@ class Page:
     previous: str | None = None
     notes: list[str] = field(default_factory=list)
     text: str = ""
+    thresholds: Thresholds | None = None
+    corrected: str = ""
 
 
 def find(
@@ -37,6 +44,7 @@ def find(
     limit: int = 40,
     before: str | None = None,
     after: str | None = None,
+    viewer: Viewer = None,
     forced: Way | None = None,
 ) -> Page:
     """One page of what a search finds; raises SearchError.
@@ -45,7 +53,7 @@ def find(
     `limit:` in the text beats `limit`.
     """
     cursor = Cursor.read(before or after or "") if before or after else None
-    query = prepare(text, thresholds, seed=_seed(cursor), forced=forced)
+    query = prepare(text, thresholds, viewer=viewer, seed=_seed(cursor), forced=forced)
     if cursor and not cursor.fits(query.order):
         raise stale_cursor()
     wanted = query.limit or limit
@@ -54,7 +62,13 @@ def find(
     more, rows = len(rows) > wanted, rows[:wanted]
     if backwards:
         rows.reverse()
-    page = Page([row[0] for row in rows], notes=query.names.notes, text=_pinned(query))
+    page = Page(
+        [row[0] for row in rows],
+        notes=query.names.notes,
+        text=_pinned(query),
+        thresholds=query.thresholds,
+        corrected=_corrected(query),
+    )
     if rows and (backwards or more):
         page.next = str(Cursor(query.order.name, False, rows[-1]))
     if rows and cursor and (more or not backwards):
@@ -81,12 +95,31 @@ def _pinned(query: Query) -> str:
     return to_text(all_of(pinned))
 
 
-def neighbours(text: str, thresholds: Thresholds, post_id: int) -> tuple[int | None, int | None]:
+def _corrected(query: Query) -> str:
+    """The search with the names that were probably meant; nothing when all names are known."""
+    near = query.names.near
+
+    def change(leaf: Leaf) -> Node:
+        if isinstance(leaf, Tag) and leaf.name in near:
+            return parse(near[leaf.name] if ":" in leaf.name else tag_text(near[leaf.name]))
+        if isinstance(leaf, Metatag) and FIELDS[leaf.name].takes_tag and leaf.value in near:
+            return Metatag(leaf.name, near[leaf.value])
+        return leaf
+
+    try:
+        return to_text(rewritten(query.tree, change)) if near else ""
+    except SearchError:
+        return ""
+
+
+def neighbours(
+    text: str, thresholds: Thresholds, post_id: int, *, viewer: Viewer = None
+) -> tuple[int | None, int | None]:
     """The posts before and after this one in the list that the search finds; None at its ends.
 
     Newest first, these are the newer and the older one. Raises SearchError.
     """
-    query = prepare(text, thresholds)
+    query = prepare(text, thresholds, viewer=viewer)
     row = query.row_of(post_id)
     if row is None:
         return None, None
@@ -94,9 +127,9 @@ def neighbours(text: str, thresholds: Thresholds, post_id: int) -> tuple[int | N
     return (previous[0][0] if previous else None), (following[0][0] if following else None)
 
 
-def matching_ids(text: str, thresholds: Thresholds) -> Iterator[int]:
+def matching_ids(text: str, thresholds: Thresholds, *, viewer: Viewer = None) -> Iterator[int]:
     """Every post that a search finds, in its order, read in batches; raises SearchError."""
-    query = prepare(text, thresholds)
+    query = prepare(text, thresholds, viewer=viewer)
     row = None
     while rows := query.rows(_BATCH, row, timeout=_BATCH_TIMEOUT_MS):
         yield from (each[0] for each in rows)

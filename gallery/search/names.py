@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from django.db import connection
 
 from gallery.models import Release, Tag, TagAlias
+from gallery.search.errors import did_you_mean, nearest
 
 WILDCARD_TAGS = 100  # as Danbooru
 
@@ -37,18 +38,24 @@ class Names:
     tags: dict[str, Known] = field(default_factory=dict)
     aliases: dict[str, Known] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    near: dict[str, str] = field(default_factory=dict)  # names that are no tag, and what was probably meant
 
     @classmethod
     def load(cls, names: Iterable[str]) -> Names:
         """One query, and one more for each link when an alias leads to a name that is an alias, too."""
-        found, wanted = cls(), set(names)
+        found = cls()
+        found.add(names)
+        return found
+
+    def add(self, names: Iterable[str]) -> None:
+        """Read what there is about these names, too."""
+        wanted = set(names)
         while wanted:
             with connection.cursor() as cursor:
                 cursor.execute(_LOAD, {"names": list(wanted)})
                 for name, is_alias, *known in cursor.fetchall():
-                    (found.aliases if is_alias else found.tags)[name] = Known(*known)
-            wanted = {known.name for known in found.aliases.values()} - set(found.tags) - set(found.aliases)
-        return found
+                    (self.aliases if is_alias else self.tags)[name] = Known(*known)
+            wanted = {known.name for known in self.aliases.values()} - set(self.tags) - set(self.aliases)
 
     def find(self, name: str, *, aliased: bool = True) -> Known | None:
         """The tag called so, or the one it is an alias of; a missing one leaves a note."""
@@ -58,8 +65,11 @@ class Names:
             seen.add(name)
             known = self.aliases[name]
             name = known.name
-        if known is None:
-            self.note(_missing(name))
+        if known is None and name not in self.near:
+            near = nearest_tag(name)
+            self.note(f"No tag is called {name}.{did_you_mean(near)}")
+            if near:
+                self.near[name] = near
         return known
 
     def ids(self, name: str) -> list[int]:
@@ -107,14 +117,8 @@ def like_pattern(pattern: str) -> str:
     return re.sub(r"([\\%_])", r"\\\1", pattern).replace("*", "%")
 
 
-def _missing(name: str) -> str:
-    near = nearest_tag(name)
-    return f"No tag is called {name}." + (f" Did you mean {near}?" if near else "")
-
-
 def nearest_tag(name: str) -> str | None:
     """The most alike tag name by trigrams, the more used one among equals."""
-    from gallery.search.errors import nearest
     from gallery.search.fields import FIELDS
 
     prefix, colon, value = name.partition(":")

@@ -1,13 +1,14 @@
 """The tree of a search, and how it prints back to text.
 
-A tree is in normal form: no group has fewer than two members or a member of its own kind, nothing
-is negated twice. `to_text` prints a tree so that parsing the text gives an equal tree.
+A tree is in normal form: no group has fewer than two members, or a member of its own kind unless that
+has a `profile:` of its own; nothing is negated twice. `to_text` prints a tree so that parsing the text
+gives an equal tree.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from gallery.search.fields import is_metatag
@@ -82,16 +83,45 @@ def none_of(node: Node) -> Node:
 
 
 def _flat(nodes: Iterable[Node], kind: type[And] | type[Or]) -> tuple[Node, ...]:
-    return tuple(inner for node in nodes for inner in (node.children if isinstance(node, kind) else (node,)))
+    return tuple(
+        inner
+        for node in nodes
+        for inner in (node.children if isinstance(node, kind) and not any(map(is_profile, node.children)) else (node,))
+    )
+
+
+def is_profile(node: Node) -> bool:
+    """Whether this says whose thresholds count for the terms beside it."""
+    return isinstance(node, Metatag) and node.name == "profile"
+
+
+def inside(node: Node) -> tuple[Node, ...]:
+    """What a node is made of; nothing, for a term."""
+    if isinstance(node, Not):
+        return (node.child,)
+    return node.children if isinstance(node, And | Or) else ()
 
 
 def leaves(node: Node) -> Iterator[Leaf]:
     """Every term, from left to right."""
     if isinstance(node, Leaf):
         yield node
-    else:
-        for child in (node.child,) if isinstance(node, Not) else node.children:
-            yield from leaves(child)
+    for child in inside(node):
+        yield from leaves(child)
+
+
+def rewritten(node: Node, change: Callable[[Leaf], Node]) -> Node:
+    """The tree with each term changed, in normal form."""
+    if isinstance(node, Not):
+        return none_of(rewritten(node.child, change))
+    if isinstance(node, And | Or):
+        return (all_of if isinstance(node, And) else any_of)([rewritten(child, change) for child in node.children])
+    return change(node)
+
+
+def top(node: Node) -> tuple[Node, ...]:
+    """The terms and groups that must all hold."""
+    return node.children if isinstance(node, And) else (node,)
 
 
 def to_text(node: Node) -> str:
@@ -99,7 +129,7 @@ def to_text(node: Node) -> str:
     if isinstance(node, Or):
         return " or ".join(to_text(child) for child in node.children)
     if isinstance(node, And):
-        return " ".join(_grouped(child) if isinstance(child, Or) else to_text(child) for child in node.children)
+        return " ".join(_grouped(child) for child in node.children)
     if isinstance(node, Not):
         return "-" + _grouped(node.child)
     if isinstance(node, Metatag):

@@ -17,7 +17,7 @@ from typing import Any
 from gallery.models import Category
 from gallery.profiles import Thresholds
 from gallery.search.absent import ABSENT_ORDERS
-from gallery.search.errors import SearchError, did_you_mean
+from gallery.search.errors import SearchError, nearest
 from gallery.search.tagcounts import on_count_sql
 from gallery.search.values import BadValue, Sql
 
@@ -43,20 +43,6 @@ _COLUMNS: dict[str, tuple[str | Callable[[Thresholds], str] | None, str]] = {
     "chartags": (lambda thresholds: on_count_sql(thresholds, (Category.CHARACTER,)), "bigint"),
     "metatags": (lambda thresholds: on_count_sql(thresholds, (Category.META,)), "bigint"),
 }
-_NOT_HERE = [
-    "score",
-    "upvotes",
-    "downvotes",
-    "favcount",
-    "comment",
-    "comment_bumped",
-    "note",
-    "artcomm",
-    "duration",
-    "disapproved",
-    "rank",
-    "modqueue",
-]
 ORDERS: dict[str, str] = {
     "id": "id_asc",  # Danbooru's exception: order:id is ascending
     "id_asc": "id_asc",
@@ -78,7 +64,7 @@ def read_order(text: str) -> str:
     if word in ORDERS or re.fullmatch(r"random_[0-9]{1,9}", word):
         return word
     listed = ", ".join(name for name in ORDERS if not name.endswith(("_asc", "_desc")) and ORDERS[name] != "missing")
-    raise BadValue(f"give one of {listed}, with _asc or _desc.{did_you_mean(word, ORDERS)}".removesuffix("."))
+    raise BadValue(f"give one of {listed}, with _asc or _desc.", nearest(word, ORDERS))
 
 
 @dataclass(frozen=True)

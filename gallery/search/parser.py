@@ -20,9 +20,24 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from gallery.search.errors import SearchError
+from gallery.search.errors import Fix, SearchError
 from gallery.search.fields import FIELDS
-from gallery.search.nodes import EVERYTHING, Leaf, Metatag, Node, Or, Tag, Wildcard, all_of, any_of, leaves, none_of
+from gallery.search.nodes import (
+    EVERYTHING,
+    And,
+    Leaf,
+    Metatag,
+    Node,
+    Or,
+    Tag,
+    Wildcard,
+    all_of,
+    any_of,
+    inside,
+    is_profile,
+    leaves,
+    none_of,
+)
 from gallery.search.values import BadValue
 
 MAX_LENGTH = 4000
@@ -34,6 +49,7 @@ _WORD = re.compile(r"\S+")
 _NAME = re.compile(r"([A-Za-z0-9_]+):")
 _QUOTED = re.compile(r"""(["'])((?:\\.|(?!\1)[^\\])*)\1""", re.DOTALL)
 _BARE = re.compile(r"(?:\\ |\S)*")
+_DANGLING = re.compile(r"(?:\s+(?:and|or)|(?<![^\s(])[-~]+)?\s*\Z", re.IGNORECASE)
 _UNTYPABLE = re.compile(r"[\x00-\x08\x0e-\x1b\x7f\ud800-\udfff]")
 
 
@@ -43,6 +59,7 @@ def parse(text: str) -> Node:
     tree = _Parser(text).search()
     _check_terms(tree)
     _check_shape(tree)
+    _check_profiles(tree)
     return tree
 
 
@@ -50,7 +67,9 @@ def _check_length(text: str) -> None:
     if (extra := len(text) - MAX_LENGTH) > 0:
         raise SearchError(f"The search is longer than {MAX_LENGTH:,} characters: shorten it.", MAX_LENGTH, extra)
     if match := _UNTYPABLE.search(text):
-        raise SearchError("The search has an unprintable character here: remove it.", match.start(), 1)
+        raise SearchError(
+            "The search has an unprintable character here: remove it.", match.start(), 1, Fix(match.start(), 1, "")
+        )
 
 
 def _check_terms(tree: Node) -> None:
@@ -73,8 +92,28 @@ def _check_shape(tree: Node) -> None:
                 leaf.length,
             )
         if leaf.name in seen:
-            raise SearchError(f"{leaf.name}: stands twice: keep one.", leaf.position, leaf.length)
+            raise _twice(leaf)
         seen.add(leaf.name)
+
+
+def _twice(leaf: Metatag) -> SearchError:
+    again = Fix(leaf.position, leaf.length, "")
+    return SearchError(f"{leaf.name}: stands twice: keep one.", leaf.position, leaf.length, again)
+
+
+def _check_profiles(node: Node, beside: bool = True) -> None:
+    """`profile:` is about the terms beside it: once in the search, and once in each group."""
+    if isinstance(node, Metatag) and node.name == "profile" and not beside:
+        raise SearchError(
+            "profile: says whose thresholds count for the terms beside it: it can't be negated or an alternative.",
+            node.position,
+            node.length,
+        )
+    found = [child for child in node.children if is_profile(child)] if isinstance(node, And) else []
+    if len(found) > 1:
+        raise _twice(found[1])
+    for child in inside(node):
+        _check_profiles(child, isinstance(node, And))
 
 
 class _Parser:
@@ -98,12 +137,12 @@ class _Parser:
         return any_of(nodes)
 
     def and_(self) -> Node:
-        nodes = [self.list_()]
+        nodes = self.list_()
         while self.word("and"):
-            nodes.append(self.list_())
+            nodes += self.list_()
         return all_of(nodes)
 
-    def list_(self) -> Node:
+    def list_(self) -> list[Node]:
         nodes: list[Node] = []
         optional: list[Node] = []
         place = 0
@@ -116,7 +155,7 @@ class _Parser:
                 nodes.append(node)
         if optional:
             nodes.insert(place, any_of(optional))
-        return all_of(nodes)
+        return nodes
 
     def factor(self) -> tuple[bool, Node]:
         """An expression, and whether a `~` marks it."""
@@ -147,7 +186,8 @@ class _Parser:
         node = self.or_()
         self.space()
         if self.peek() != ")":
-            raise SearchError("This ( is never closed: add a ) where the group ends.", start, 1)
+            fix = Fix(len(self.text), 0, ")" * len(self.open))
+            raise SearchError("This ( is never closed: add a ) where the group ends.", start, 1, fix)
         self.at += 1
         self.open.pop()
         return node
@@ -164,8 +204,7 @@ class _Parser:
         try:
             read = FIELDS[name].read(value)
         except BadValue as error:
-            written = f"{name}:{value}"
-            raise SearchError(f"{written} does not work: {_ended(str(error))}", start, self.at - start) from None
+            raise error.of(name, value, start, self.at - start) from None
         if name == "tag":
             return Tag(_normal(read), **span)
         return Metatag(name, _normal(value) if FIELDS[name].takes_tag else value, **span)
@@ -174,7 +213,8 @@ class _Parser:
         start = self.at
         if self.peek() and self.peek() in "\"'":
             if not (match := _QUOTED.match(self.text, start)):
-                raise SearchError("This quotation mark is never closed: add one at the end.", start, 1)
+                fix = Fix(len(self.text), 0, self.peek())
+                raise SearchError("This quotation mark is never closed: add one at the end.", start, 1, fix)
             self.at = match.end()
             return re.sub(r"""\\(["'\\])""", r"\1", match[2])
         return self.balanced(_BARE).replace("\\ ", " ")
@@ -196,15 +236,24 @@ class _Parser:
 
     def missing_term(self) -> None:
         rest = self.peek_word() if self.at < len(self.text) and self.peek() != ")" else ""
+        fix = Fix(*self.dangling())
         if rest:
+            fix = Fix(self.at, len(rest), "")
             message = f'"{rest}" needs a term on both sides: add one, or write tag:{rest} for the tag.'
         elif self.peek() == ")" and not self.open:
+            fix = Fix(self.at, 1, "")
             message = "This ) closes no group: remove it."
         elif self.peek() == ")":
             message = "There is no term before this ): add one, or remove it."
         else:
             message = "The search ends where a term should follow: add one."
-        raise SearchError(message, self.at, len(rest) or (1 if self.peek() == ")" else 0))
+        raise SearchError(message, self.at, len(rest) or (1 if self.peek() == ")" else 0), fix)
+
+    def dangling(self) -> tuple[int, int, str]:
+        """What to take out where a term is missing: the signs or the word before, and an empty group with it."""
+        start = _DANGLING.search(self.text, 0, self.at).start()
+        empty = self.peek() == ")" and self.text[:start].endswith("(")
+        return start - empty, self.at - start + 2 * empty, ""
 
     def more(self) -> bool:
         """Whether another factor follows in this list."""
@@ -237,7 +286,3 @@ class _Parser:
 def _normal(name: str) -> str:
     """Tag names are lower case and composed, as they are stored."""
     return unicodedata.normalize("NFC", name).lower()
-
-
-def _ended(sentence: str) -> str:
-    return sentence if sentence.endswith(("?", ".")) else sentence + "."

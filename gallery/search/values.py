@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from django.utils import timezone
 
+from gallery.search.errors import Fix, SearchError, did_you_mean
+
 
 class Sql(NamedTuple):
     """A piece of a statement and the parameters for its `%s`, in order; a tuple among them is an array."""
@@ -47,7 +49,18 @@ def _joined(parts: list[Sql], word: str) -> Sql:
 
 
 class BadValue(ValueError):
-    """A value that does not read; the text says what would."""
+    """A value that does not read; the text says what would, and `near` is the one probably meant."""
+
+    def __init__(self, text: str, near: str | None = None) -> None:
+        super().__init__(text + did_you_mean(near) if near else text)
+        self.near = near
+
+    def of(self, name: str, value: str, position: int, length: int) -> SearchError:
+        """The error of the term `name:value` that stands there."""
+        sentence = str(self)
+        ending = "" if sentence.endswith(("?", ".")) else "."
+        fix = Fix(position, length, f"{name}:{self.near}") if self.near else None
+        return SearchError(f"{name}:{value} does not work: {sentence}{ending}", position, length, fix)
 
 
 @dataclass(frozen=True)

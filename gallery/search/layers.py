@@ -1,0 +1,131 @@
+"""The metatags about a post's tags: on for the profile, predicted, judged by people, and how many."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from gallery.models import Category, Rating, Release
+from gallery.profiles import SCALE, Thresholds
+from gallery.search import values
+from gallery.search.errors import nearest
+from gallery.search.predicates import NOTHING, Condition, On, Predicate, Rated, neither
+from gallery.search.tagcounts import on_count_sql
+from gallery.search.terms import Context, Field, something
+from gallery.search.values import BadValue, Range, Ranges, Sql, any_sql, read_ranges
+
+
+def tag_count(*categories: Category) -> Field:
+    """How many tags of these categories are on for the profile."""
+
+    def condition(ranges: Ranges, context: Context) -> Predicate:
+        expression = on_count_sql(context.thresholds, categories)
+        return Condition(any_sql([each.sql(expression) for each in ranges]))
+
+    return Field(partial(read_ranges, reader=values.whole), condition)
+
+
+def _tag_name(text: str) -> str:
+    return something("the name of a tag", text.lower())
+
+
+def verdicts(answer: bool) -> Field:
+    """Posts on which a person said yes, or no, to a tag."""
+
+    def condition(name: str, context: Context) -> Predicate:
+        if not (ids := context.names.ids(name)):
+            return NOTHING
+        where = "i.post_id in (select v.post_id from verdict v where v.tag_id = any(%s) and v.answer = %s)"
+        return Condition(Sql(where, (tuple(ids), answer)), selective=True)
+
+    return Field(_tag_name, condition, tags=lambda name: (name,), takes_tag=True)
+
+
+def _some_verdict(where: str) -> Condition:
+    return Condition(Sql(f"exists (select from verdict v where v.post_id = i.post_id{where})"))
+
+
+def tag_and_confidence(text: str) -> tuple[str, Ranges]:
+    """`tag`, meaning 50 % or more, or `tag,>90%`."""
+    name, comma, confidence = text.rpartition(",")
+    if not comma:
+        return _tag_name(text), (Range(low=SCALE // 2),)
+    ranges = read_ranges(confidence, values.percent)
+    return _tag_name(name), tuple(
+        Range(
+            low=None if each.low is None else round(each.low * SCALE, 6),
+            high=None if each.high is None else round(each.high * SCALE, 6),
+            low_in=each.low_in,
+            high_in=each.high_in,
+        )
+        for each in ranges
+    )
+
+
+def predicted(value: tuple[str, Ranges], context: Context) -> Predicate:
+    """What the release said, whatever people and thresholds say: 0 when it said nothing of the tag."""
+    name, ranges = value
+    if not (ids := context.names.ids(name)):
+        return NOTHING
+    # Predictions have no leading byte, unlike the index; the newest stands in for a missing active one.
+    byte = "(case when idx(x.tag_ids, %s) = 0 then 0 else get_byte(x.confidences, idx(x.tag_ids, %s) - 1) end)"
+    best = f"greatest({', '.join([byte] * len(ids))})"
+    params = tuple(tag_id for tag_id in ids for _ in range(2))
+    expression = (
+        f"coalesce((select {best} from prediction x where x.post_id = i.post_id"
+        " order by x.release_id = %s desc, x.created_at desc, x.id desc limit 1), 0)"
+    )
+    params = (*params, context.names.active_release_id() or 0)
+    parts = [each.sql(expression) for each in ranges]
+    filled = [Sql(part.text, _interleaved(part, params)) for part in parts]
+    return Condition(any_sql(filled))
+
+
+def _interleaved(part: Sql, params: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The expression's own parameters before each end of the range that it is compared with."""
+    return tuple(value for end in part.params for value in (*params, end))
+
+
+def of_release(name: str, context: Context) -> Predicate:
+    if name.lower() in ("none", "any"):
+        some = Condition(Sql("exists (select from prediction x where x.post_id = i.post_id)"))
+        return some if name.lower() == "any" else neither(some)
+    known = list(Release.objects.values_list("name", flat=True))
+    if name.lower() not in known:
+        raise BadValue(f"give the name of a release: {', '.join(known) or 'there is none yet'}.", nearest(name, known))
+    where = (
+        "exists (select from prediction x join release r on r.id = x.release_id"
+        " where x.post_id = i.post_id and r.name = %s)"
+    )
+    return Condition(Sql(where, (name.lower(),)))
+
+
+def named_tag(category: Category | None = None, aliased: bool = True) -> Field:
+    """A tag by its whole name, of one category if one is given."""
+
+    def condition(name: str, context: Context) -> Predicate:
+        known = context.names.find(name, aliased=aliased)
+        if known is None or category not in (None, known.category):
+            if known:
+                context.names.note(f"{known.name} is no {category.label} tag but {Category(known.category).label}.")
+            return NOTHING
+        return tag_predicate(known.id, known.name, known.category, context.thresholds)
+
+    return Field(_tag_name, condition, tags=lambda name: (name,), takes_tag=True)
+
+
+def tag_predicate(tag_id: int, name: str, category: int, thresholds: Thresholds) -> Predicate:
+    """The tag is on; of a rating tag, the post has that rating."""
+    if category == Category.RATING:
+        of_name = {rating.tag_name: int(rating) for rating in Rating}
+        if name in of_name:
+            return Rated(frozenset({of_name[name]}))
+    return On(tag_id, thresholds.byte(tag_id, category))
+
+
+VERDICT: dict[str, Predicate] = {
+    "yes": _some_verdict(" and v.answer"),
+    "no": _some_verdict(" and not v.answer"),
+    "any": _some_verdict(""),
+    "none": neither(_some_verdict("")),
+}

@@ -1,0 +1,67 @@
+"""What a metatag is: how its value reads, and what it asks of a post."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+
+from gallery.profiles import Thresholds
+from gallery.search.errors import nearest
+from gallery.search.names import Names
+from gallery.search.predicates import Predicate
+from gallery.search.values import BadValue
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a condition may ask: tags by name, the thresholds, who looks, and whether deleted posts are read."""
+
+    names: Names
+    thresholds: Thresholds
+    viewer: AbstractBaseUser | AnonymousUser | None = None
+    deleted: bool = False
+
+
+@dataclass(frozen=True)
+class Field:
+    """`read` turns the text of a value into what `condition` wants, or raises BadValue.
+
+    `words` are offered while typing, and the field itself if `offered`; `tags` says which tag names
+    a value speaks of. A field of `shape` is not a condition: it orders or limits the whole list.
+    """
+
+    read: Callable[[str], Any]
+    condition: Callable[[Any, Context], Predicate]
+    words: tuple[str, ...] = ()
+    tags: Callable[[Any], tuple[str, ...]] = field(default=lambda value: ())
+    takes_tag: bool = False
+    shape: bool = False
+    offered: bool = True
+
+
+def choice(words: dict[str, Any], value: str) -> Any:
+    """The meaning of one word of a closed list."""
+    word = value.lower()
+    if word not in words:
+        listed = ", ".join(name for name in words if len(name) > 1)
+        raise BadValue(f"give one of {listed}.", nearest(word, words))
+    return words[word]
+
+
+def choices(predicates: dict[str, Predicate]) -> Field:
+    return Field(partial(choice, predicates), lambda predicate, context: predicate, tuple(predicates))
+
+
+def named(condition: Callable[[str, Context], Predicate], words: tuple[str, ...]) -> Field:
+    """One word of a closed list, about which the condition asks the context."""
+    return Field(partial(choice, {word: word for word in words}), condition, words)
+
+
+def something(what: str, text: str) -> str:
+    if not text:
+        raise BadValue(f"give {what}")
+    return text
