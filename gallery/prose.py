@@ -1,12 +1,13 @@
 """The part of Markdown that release cards are written in, as safe HTML: headings, paragraphs, lists, tables, code.
 
-Everything is escaped first and links are left as text, so that a card from elsewhere can bring nothing in.
+Everything is escaped first and links are left as text, so that a card from elsewhere can bring nothing in. A picture on
+a line of its own is shown when it is one of the release's own; of any other only its words are left.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 
 from django.utils.html import escape
@@ -14,21 +15,23 @@ from django.utils.safestring import SafeString, mark_safe
 
 _HEADING = re.compile(r"(#{1,6})\s+(.*)")
 _ITEM = re.compile(r"\s*(?:[-*+]|\d+[.)])\s+(.*)")
+_PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)\s]*)\)")
 _RULE = re.compile(r"\|?[\s:|-]+\|?")
 
 
-def to_html(text: str) -> SafeString:
-    """Markdown to HTML; its headings begin at h3, below the page's own."""
-    return mark_safe("\n".join(_blocks(text.replace("\r\n", "\n").split("\n"))))  # noqa: S308 - every part is escaped
+def to_html(text: str, pictures: Mapping[str, str] | None = None) -> SafeString:
+    """Markdown to HTML; its headings begin at h3, below the page's own. `pictures` are addresses by file name."""
+    blocks = _blocks(text.replace("\r\n", "\n").split("\n"), pictures or {})
+    return mark_safe("\n".join(blocks))  # noqa: S308 - every part is escaped
 
 
-def _blocks(lines: list[str]) -> Iterator[str]:
+def _blocks(lines: list[str], pictures: Mapping[str, str]) -> Iterator[str]:
     code: list[str] | None = None
     plain: list[str] = []
     for line in [*lines, ""]:
         if line.strip().startswith("```"):
             if code is None:
-                yield from _paragraphs(plain)
+                yield from _paragraphs(plain, pictures)
                 plain, code = [], []
             else:
                 yield f"<pre><code>{escape(chr(10).join(code))}</code></pre>"
@@ -37,10 +40,10 @@ def _blocks(lines: list[str]) -> Iterator[str]:
             code.append(line)
         else:
             plain.append(line)
-    yield from _paragraphs(plain + (code or []))
+    yield from _paragraphs(plain + (code or []), pictures)
 
 
-def _paragraphs(lines: list[str]) -> Iterator[str]:
+def _paragraphs(lines: list[str], pictures: Mapping[str, str]) -> Iterator[str]:
     for kind, group in groupby(lines, key=_kind):
         found = list(group)
         if kind == "heading":
@@ -52,6 +55,8 @@ def _paragraphs(lines: list[str]) -> Iterator[str]:
         elif kind == "item":
             items = "".join(f"<li>{_inline(_ITEM.fullmatch(line)[1])}</li>" for line in found)  # type: ignore[index]
             yield f"<ul>{items}</ul>"
+        elif kind == "picture":
+            yield from (_picture(line, pictures) for line in found)
         elif kind == "text":
             yield f"<p>{_inline(' '.join(line.strip() for line in found))}</p>"
 
@@ -64,7 +69,16 @@ def _kind(line: str) -> str:
         return "heading"
     if stripped.startswith("|"):
         return "table"
+    if _PICTURE.fullmatch(stripped):
+        return "picture"
     return "item" if _ITEM.fullmatch(line) else "text"
+
+
+def _picture(line: str, pictures: Mapping[str, str]) -> str:
+    words, name = _PICTURE.fullmatch(line.strip()).groups()  # type: ignore[union-attr]
+    if name not in pictures:
+        return f"<p>{escape(words)}</p>"
+    return f'<figure><img src="{escape(pictures[name])}" alt="{escape(words)}" loading="lazy"></figure>'
 
 
 def _table(lines: list[str]) -> str:

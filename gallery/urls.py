@@ -76,6 +76,7 @@ _doing = [
     path("staff/releases/<int:pk>/remove/", release.remove_release, name="remove_release"),
     path("staff/releases/<int:pk>/sample/", compare.prepare_sample, name="prepare_sample"),
     path("staff/releases/<int:pk>/", release.release, name="release"),
+    path("staff/releases/<int:pk>/plots/<str:name>", release.release_plot, name="release_plot"),
     path("staff/releases/<int:pk>/activate/", release.activate_release, name="activate_release"),
     path("staff/seed/", seed.install_seed, name="install_seed"),
     path("staff/seed/progress/", seed.seed_progress, name="seed_progress"),

@@ -5,8 +5,10 @@ from typing import Any
 
 from django.contrib import messages
 from django.db.models import Count
-from django.http import HttpRequest, HttpResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from gallery import comparing, prose, releasing
@@ -54,11 +56,31 @@ def release(request: HttpRequest, pk: int) -> HttpResponse:
         "rows": _metrics(found),
         "active": active,
         "scores": _scores(found),
-        "card": prose.to_html(found.card),
+        "card": prose.to_html(found.card, _plots(found)),
         "facts": releasing.facts(found),
         "change": None if found.active else comparing.change(found, active),
     }
     return render(request, "staff/release.html", context)
+
+
+def _plots(release: Release) -> dict[str, str]:
+    """Addresses of the pictures that its card may show, by file name."""
+    files = sorted(release.path.glob("plot-*.png")) if release.folder else []
+    return {file.name: reverse("release_plot", args=[release.pk, file.name]) for file in files}
+
+
+@require_safe
+@staff_only
+def release_plot(request: HttpRequest, pk: int, name: str) -> HttpResponseBase:
+    """A picture of a release's card; no other file of its folder can be asked for."""
+    found = get_object_or_404(Release, pk=pk)
+    if name not in _plots(found):
+        raise Http404("There is no such picture.")
+    try:
+        file = (found.path / name).open("rb")
+    except OSError as error:
+        raise Http404("There is no such picture.") from error
+    return FileResponse(file, content_type="image/png")
 
 
 def _vocabulary(release: Release) -> list[tuple[str, int]]:

@@ -139,3 +139,17 @@ def test_the_active_release_is_not_removed(staff, folder):
     assert "activate another release first" in answer.content.decode()
     assert Release.objects.exists() and release.path.exists()
     assert staff.post(reverse("remove_release", args=[999])).status_code == 404
+
+
+def test_a_card_shows_the_pictures_of_its_release_and_no_other_file(staff, folder):
+    (folder / "plot-tags.png").write_bytes(b"\x89PNG")
+    (folder / "card.md").write_text("# Tiny\n\n![F1 of each tag](plot-tags.png)\n\n![x](config.json)\n")
+    staff.post(reverse("install_release"), {"folder": str(folder)})
+    release = Release.objects.get()
+    page = staff.get(reverse("release", args=[release.pk])).content.decode()
+    plot = reverse("release_plot", args=[release.pk, "plot-tags.png"])
+    assert f'<img src="{plot}" alt="F1 of each tag"' in page and page.count("<figure>") == 1
+    answer = staff.get(plot)
+    assert answer["Content-Type"] == "image/png" and b"".join(answer.streaming_content) == b"\x89PNG"
+    for name in ("config.json", "plot-none.png"):
+        assert staff.get(reverse("release_plot", args=[release.pk, name])).status_code == 404
