@@ -148,13 +148,16 @@ class Augment:
 @dataclass(frozen=True)
 class Train:
     epochs: int = 10
-    batch_size: int = 64  # of one process and one forward pass
-    accumulate: int = 1
+    pictures: int = 0  # the run ends after so many, counted as often as they come; 0: after its epochs
+    batch_size: int = 64  # pictures of one forward pass
+    accumulate: int = 1  # such passes in an optimiser step, over all processes together
     learning_rate: float = 1e-3
     backbone_scale: float = 0.3  # the backbone's learning rate as a share of the head's
     weight_decay: float = 0.01
     schedule: str = "cosine"
     warmup: float = 0.05  # share of the run, or steps when above 1
+    warmup_epochs: float = 0.25  # of the schedule "warmup", which is DeepSpeed's WarmupLR
+    warmup_kind: str = "log"  # its curve: log, which is DeepSpeed's own choice, or linear
     floor: float = 0.01  # the rate a cosine ends at, and a warm-up starts from, as a share of learning_rate
     ema: float = 0.0  # decay of a moving average of the weights, which is then what is judged and published
     norm_momentum: float = 0.05  # how fast the batch norms' statistics follow; short runs want 0.1
@@ -163,14 +166,24 @@ class Train:
     seed: int = 1
     threads: int = 0  # 0: what torch takes by itself
     checkpoint_seconds: float = 120  # 0: after every step
+    skip_limit: int = 10  # micro-batches whose loss is no number that are skipped before the run stops
     evaluate_every: int = 1  # epochs
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "evaluate_every"):
             demand(getattr(self, name) >= 1, f"train.{name} is {getattr(self, name)}; it must be at least 1.")
-        demand_choice("train.schedule", self.schedule, ("cosine", "flat"))
+        demand_choice("train.schedule", self.schedule, ("cosine", "flat", "warmup"))
+        demand_choice("train.warmup_kind", self.warmup_kind, ("log", "linear"))
         demand(self.learning_rate > 0, "train.learning_rate must be above 0.")
-        for name in ("warmup", "cache_activations", "checkpoint_seconds", "threads"):
+        for name in (
+            "pictures",
+            "warmup",
+            "warmup_epochs",
+            "cache_activations",
+            "checkpoint_seconds",
+            "skip_limit",
+            "threads",
+        ):
             demand(getattr(self, name) >= 0, f"train.{name} must be at least 0.")
         demand(0 < self.floor <= 1, "train.floor must be above 0 and at most 1: a step at rate 0 teaches nothing.")
         demand(0 < self.norm_momentum <= 1, "train.norm_momentum must be above 0 and at most 1.")
@@ -183,13 +196,21 @@ class Engine:
 
     precision: str = "auto"  # fp32 on CPU, bf16 on GPU
     zero_stage: int = 0
+    bucket_size: int = 50_000_000  # numbers that ZeRO reduces and gathers at once; each bucket takes memory
+    offload_optimizer: bool = False  # its states lie in the CPU's memory
+    offload_parameters: bool = False  # ZeRO stage 3 only
     gradient_clipping: float = 1.0
-    initial_scale_power: int = 16  # fp16 only
+    initial_scale_power: int = 16  # fp16 only, whose scale is dynamic
     activation_checkpointing: bool = False
+    contiguous_memory: bool = False  # of checkpointed activations, in DeepSpeed's configuration
+    number_checkpoints: int = 9  # stages of EfficientNetV2-L
 
     def __post_init__(self) -> None:
         demand_choice("engine.precision", self.precision, ("auto", "fp32", "bf16", "fp16"))
-        demand(self.zero_stage in (0, 1, 2), f"engine.zero_stage is {self.zero_stage}; it must be 0, 1 or 2.")
+        demand(self.zero_stage in (0, 1, 2, 3), f"engine.zero_stage is {self.zero_stage}; it must be 0, 1, 2 or 3.")
+        demand(self.bucket_size >= 1_000_000, "engine.bucket_size must be at least 1000000.")
+        demand(not self.offload_optimizer or self.zero_stage > 0, "engine.offload_optimizer needs zero_stage 1 to 3.")
+        demand(not self.offload_parameters or self.zero_stage == 3, "engine.offload_parameters needs zero_stage 3.")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """DeepSpeed, in this one module: optimiser steps, precision, checkpoints. Runs on a CPU in one plain process.
 
-Plain `python` starts one process; `torchrun --nproc_per_node 2 -m training.train ...` or DeepSpeed's own launcher
-starts several, which share each step's batch.
+Plain `python -m training.train ...` starts one process; `torchrun --nproc_per_node 2 -m training.train ...` or
+`deepspeed --num_gpus 2 --module training.train ...` start several. An optimiser step holds the same pictures on any
+number of processes: they share its micro-batches where those divide evenly, and the pictures of each where not.
 """
 
 import atexit
@@ -9,16 +10,19 @@ import logging
 import os
 import shutil
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed
 from torch import Tensor, nn
 
 from training import config
+from training.deepspeed_config import Groups, deepspeed_config
+from training.run import replace_text
 
-Groups = list[dict[str, Any]]
 ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
 
 
@@ -57,23 +61,25 @@ def choose_precision(name: str, device: torch.device) -> str:
     return "bf16" if device.type == "cuda" else "fp32"
 
 
-def settings(recipe: config.Recipe, precision: str) -> dict[str, Any]:
-    """What a DeepSpeed configuration file would hold."""
-    engine = recipe.engine
-    values: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": recipe.train.batch_size,
-        "gradient_accumulation_steps": recipe.train.accumulate,
-        "gradient_clipping": engine.gradient_clipping,
-        "zero_optimization": {"stage": engine.zero_stage},
-        "zero_allow_untested_optimizer": True,
-        "steps_per_print": 10**9,
-        "wall_clock_breakdown": False,
-    }
-    if precision == "bf16":
-        values["bf16"] = {"enabled": True}
-    if precision == "fp16":
-        values["fp16"] = {"enabled": True, "initial_scale_power": engine.initial_scale_power}
-    return values
+@dataclass(frozen=True)
+class Sharing:
+    """How several processes share an optimiser step."""
+
+    width: int  # micro-batches taken at once, one by each process; 1 when each takes a part of every micro-batch
+    accumulate: int  # micro-batches of each process in an optimiser step
+    parts: int  # processes that share one micro-batch
+
+    @classmethod
+    def of(cls, train: config.Train, processes: int) -> "Sharing":
+        """Raises RecipeError when neither micro-batches nor their pictures divide."""
+        if train.accumulate % processes == 0:
+            return cls(processes, train.accumulate // processes, 1)
+        config.demand(
+            train.batch_size % processes == 0,
+            f"Neither train.accumulate ({train.accumulate}) nor train.batch_size ({train.batch_size}) divides by the "
+            f"{processes} processes; change one of them.",
+        )
+        return cls(1, train.accumulate, processes)
 
 
 def engine_keeps_layout(recipe: config.Recipe) -> bool:
@@ -85,46 +91,92 @@ def engine_keeps_layout(recipe: config.Recipe) -> bool:
 class Engine:
     """One network with its optimiser. `step` follows `backward` for each micro-batch; DeepSpeed counts accumulation."""
 
-    def __init__(self, network: nn.Module, groups: Groups, recipe: config.Recipe) -> None:
-        """`groups` are AdamW's parameter groups; each needs `lr`, its highest rate."""
+    def __init__(self, network: nn.Module, groups: Groups, recipe: config.Recipe, steps_an_epoch: int = 1) -> None:
+        """`groups` are AdamW's parameter groups; each needs `lr`, its highest rate. Steps are micro-batches."""
         deepspeed = quiet_deepspeed()
         self.alone = "RANK" not in os.environ
         join_processes(deepspeed)
+        self.rank, self.world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        self.sharing = Sharing.of(recipe.train, self.world_size)
         local = int(os.environ.get("LOCAL_RANK", "0"))
         self.device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
         self.precision = choose_precision(recipe.engine.precision, self.device)
         self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
         # torch's own optimiser: DeepSpeed's would be compiled first
         optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=True)
         self.highest = [group["lr"] for group in optimizer.param_groups]
+        self.settings = deepspeed_config(recipe, self.precision, self.sharing, self.highest, steps_an_epoch)
+        self.schedules = "scheduler" in self.settings
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
             model=network,
             model_parameters=[p for group in groups for p in group["params"]],
             optimizer=optimizer,
-            config=settings(recipe, self.precision),
+            config=self.settings,
         )
         self.network = self.engine.module
         if engine_keeps_layout(recipe):
             self.network.to(memory_format=torch.channels_last)
-        self.rank = torch.distributed.get_rank()
-        self.world_size = torch.distributed.get_world_size()
 
     def __call__(self, *inputs: Any) -> Any:
         return self.engine(*inputs)
 
     def set_rate(self, share: float) -> None:
-        """The learning rate of every group as a share of its highest."""
+        """The learning rate of every group as a share of its highest, unless DeepSpeed's own schedule sets it."""
+        if self.schedules:
+            return
         for group, highest in zip(self.optimizer.param_groups, self.highest, strict=True):
             group["lr"] = highest * share
+
+    @property
+    def rate(self) -> float:
+        return float(self.optimizer.param_groups[-1]["lr"])
+
+    @property
+    def loss_scale(self) -> float | None:
+        if self.precision != "fp16":
+            return None
+        scale = getattr(self.optimizer, "cur_scale", None) or self.engine.loss_scale()
+        return float(scale)
 
     def step(self, loss: Tensor) -> None:
         self.engine.backward(loss)
         self.engine.step()
 
+    def nothing(self) -> Tensor:
+        """A loss whose gradients are zero whatever the weights hold: it stands for a micro-batch that is skipped."""
+        return sum((p.flatten()[:0].sum().float() for p in self.network.parameters() if p.requires_grad), start=0.0)
+
+    # between processes
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        if self.world_size > 1:
+            torch.distributed.all_reduce(tensor)
+        return tensor
+
+    def total_array(self, array: np.ndarray) -> np.ndarray:
+        return self.total(torch.from_numpy(array).to(self.device)).cpu().numpy() if self.world_size > 1 else array
+
+    def copy_first(self, tensors: list[Tensor]) -> None:
+        """The first process's values in all processes."""
+        if self.world_size > 1:
+            for tensor in tensors:
+                torch.distributed.broadcast(tensor, 0)
+
+    # checkpoints
+
     def save(self, folder: Path, name: str, state: dict[str, Any]) -> None:
-        """A checkpoint `folder/name`; earlier ones go when it is complete. Every process calls it."""
-        self.engine.save_checkpoint(str(folder), tag=name, client_state={"run": state})
+        """A checkpoint `folder/name`; earlier ones go when it is complete. Every process calls it.
+
+        The file `latest` names the complete one and is replaced whole: a kill at any moment leaves one that loads.
+        """
+        self.engine.save_checkpoint(str(folder), tag=name, client_state={"run": state}, save_latest=False)
+        if self.world_size > 1:
+            torch.distributed.barrier()
         if self.rank == 0:
+            replace_text(folder / "latest", name)
             for old in folder.glob("step-*"):
                 if old.name != name:
                     shutil.rmtree(old, ignore_errors=True)
@@ -133,7 +185,7 @@ class Engine:
         """The state saved with the newest complete checkpoint, its weights and optimiser loaded; None without one."""
         if not (folder / "latest").exists():
             return None
-        path, state = self.engine.load_checkpoint(str(folder))
+        path, state = self.engine.load_checkpoint(str(folder), tag=(folder / "latest").read_text().strip())
         return state["run"] if path else None
 
     def close(self) -> None:

@@ -9,7 +9,6 @@ Thresholds are chosen on the validation split alone. Where it is too small, or h
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,6 @@ from training.run import RunFolder, read_json
 from training.scores import Histogram
 
 FEWEST_TO_CHOOSE_BY = 50  # complete validation pictures
-SAMPLES = 16
 Thresholds = dict[str, Any]
 KEPT_STATE = [
     "recipe",
@@ -47,13 +45,6 @@ KEPT_STATE = [
 ]
 
 
-@dataclass(frozen=True)
-class Validation:
-    numbers: dict[str, float]
-    sentence: str
-    samples: list[dict[str, Any]]
-
-
 def confidences(network: TrainedTagger, feed: Feed, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Both stages' confidences for some rows, float32 [B, tags]; one stage for an initial-only tagger."""
     return {stage: calibration.sigmoid(found) for stage, found in judging.logits(network, feed, rows).items()}
@@ -66,36 +57,6 @@ def histograms(network: TrainedTagger, feed: Feed) -> dict[str, Histogram]:
         for stage, found in confidences(network, feed, rows).items():
             counted.setdefault(stage, Histogram(found.shape[1])).add(found, truth, known)
     return counted
-
-
-def validate(network: TrainedTagger, feed: Feed, material: Material) -> Validation:
-    """What a run says of itself after an epoch; its thresholds are the best for this very split."""
-    counted = histograms(network, feed)
-    numbers: dict[str, float] = {}
-    for stage, histogram in counted.items():
-        chosen = scores.choose(histogram, material.vocabulary)
-        at = scores.at_thresholds(histogram, material.vocabulary, chosen, HEADLINE)
-        prefix = "" if stage == list(counted)[-1] else f"{stage}_"
-        numbers |= {f"{prefix}micro_f1": at["overall"]["micro_f1"], f"{prefix}macro_f1": at["overall"]["macro_f1"]}
-        if "general" in at and not prefix:
-            numbers["general_micro_f1"] = at["general"]["micro_f1"]
-    sentence = "  ".join(f"{name} {value:.3f}" for name, value in sorted(numbers.items()))
-    return Validation(numbers, sentence, samples(network, feed, material))
-
-
-def samples(network: TrainedTagger, feed: Feed, material: Material) -> list[dict[str, Any]]:
-    """The first validation pictures with their tags and the likeliest predictions."""
-    rows = np.arange(min(SAMPLES, len(feed.part)))
-    found, names = last_stage(confidences(network, feed, rows)), material.vocabulary.names
-    truth, _ = feed.part.targets.known(rows)
-    return [
-        {
-            "md5": feed.part.rows[row]["md5"],
-            "tags": [names[tag] for tag in np.flatnonzero(truth[row])],
-            "predicted": {names[tag]: round(float(found[row, tag]), 3) for tag in np.argsort(-found[row])[:20]},
-        }
-        for row in rows
-    ]
 
 
 # at the end of a run

@@ -35,6 +35,7 @@ class Feed:
         self.part, self.recipe, self.network = part, recipe, network
         self.normalise = Normalise(material.preprocess.mean, material.preprocess.std, device)
         self.varied = Varied(recipe.augment, material.preprocess.pad_color, device)
+        self.judged_at_once = min(CHUNK, 4 * recipe.train.batch_size)  # no gradients, so more than are learned at once
         self.kept: np.ndarray | None = None
 
     @property

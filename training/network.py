@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from tagger.model import CamieTagger
 from tagger.release import ReleaseFolder
 from tagger.vocabulary import Vocabulary
 from training.config import Recipe, RecipeError
-from training.engine import Groups
+from training.deepspeed_config import Groups
 
 PRIOR_LIMITS = (1e-4, 0.5)
 # parameters with one row a tag: the last layers of both classifiers and the tag embedding
@@ -42,6 +42,10 @@ class TrainedTagger(nn.Module):
                 module.momentum = recipe.train.norm_momentum
         self.checkpointing = recipe.engine.activation_checkpointing
 
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        return ("initial", "refined") if self.tagger.architecture.stages == "full" else ("initial",)
+
     def train(self, mode: bool = True) -> "TrainedTagger":
         super().train(mode)
         self.frozen.eval()
@@ -50,6 +54,11 @@ class TrainedTagger(nn.Module):
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         return self
+
+    def norm_statistics(self) -> Iterator[Tensor]:
+        """Running means and variances of the batch norms that training changes."""
+        if not self.freeze_norm:
+            yield from (buffer for buffer in self.late.buffers() if buffer.is_floating_point())
 
     @torch.no_grad()
     def early(self, images: Tensor) -> Tensor:

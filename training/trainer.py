@@ -1,7 +1,8 @@
 """The training loop: steps, checkpoints, validation, and going on after a kill as if nothing had been.
 
-A step's rows, variations and dropout depend on the seed and the step's number alone, so a run that was killed and
-resumed takes the same steps as one that was not.
+A step is one micro-batch, counted over all processes. Its rows, variations and dropout depend on the seed and its
+number alone, so a run that was killed and resumed takes the same steps as one that was not, and two processes that
+share the micro-batches of an optimiser step take the steps that one process would.
 """
 
 import time
@@ -12,18 +13,19 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
-from training import evaluation, schedule
+from training import schedule, telling
 from training.config import Recipe
 from training.engine import Engine
 from training.feed import Feed, order
-from training.losses import UnifiedFocalLoss
+from training.losses import UnifiedFocalLoss, stages
 from training.material import Material
 from training.network import Average, TrainedTagger, stored_state
 from training.run import RunFolder
-
-LINES_AN_EPOCH = 10
-SUMS = ("loss", "loss_initial", "loss_refined")
+from training.skipping import Skipped
+from training.tally import Tally
+from training.validation import Judge
 
 
 class Trainer:
@@ -36,23 +38,29 @@ class Trainer:
         minutes: float | None = None,
     ) -> None:
         self.recipe, self.material, self.run = recipe, material, run
-        self.engine = Engine(network, network.parameter_groups(recipe), recipe)
-        self.network: TrainedTagger = self.engine.network
-        self.loss = UnifiedFocalLoss.from_recipe(recipe.loss)
-        self.average = Average(self.network.tagger, recipe.train.ema) if recipe.train.ema else None
-        self.feeds = {
-            name: Feed(part, material, recipe, self.network, self.engine.device)
-            for name, part in material.parts.items()
-        }
-        batch = recipe.train.batch_size * self.engine.world_size
-        self.batch = min(batch, len(material.train))
-        self.steps_an_epoch = max(len(material.train) // self.batch, 1)
+        self.batch = min(recipe.train.batch_size, len(material.train))
+        # whole optimiser steps, so that none begins in one epoch and ends in the next
+        optimiser_steps = max(len(material.train) // self.batch // recipe.train.accumulate, 1)
+        self.steps_an_epoch = optimiser_steps * recipe.train.accumulate
         self.steps = self.steps_an_epoch * recipe.train.epochs
+        if recipe.train.pictures:
+            self.steps = min(self.steps, max(recipe.train.pictures // self.batch, 1))
+        self.engine = Engine(network, network.parameter_groups(recipe), recipe, self.steps_an_epoch)
+        self.width = self.engine.sharing.width
+        self.network: TrainedTagger = self.engine.network
+        device = self.engine.device
+        codes = torch.from_numpy(material.vocabulary.category_codes)
+        self.loss = UnifiedFocalLoss.from_recipe(recipe.loss, codes).to(device)
+        self.average = Average(self.network.tagger, recipe.train.ema) if recipe.train.ema else None
+        self.feeds = {name: Feed(part, material, recipe, self.network, device) for name, part in material.parts.items()}
+        self.tally = Tally(material.vocabulary, self.network.stage_names, device)
+        self.skipped = Skipped(run, self.engine, self.network, recipe.train.skip_limit)
         self.step = 0
         self.elapsed = 0.0  # seconds in steps and validation, over all starts of this run
         self.budget = minutes * 60 if minutes else None
         self.best: dict[str, Any] | None = None
-        self.window = dict.fromkeys(SUMS, 0.0) | {"count": 0}
+        self.pace = telling.Pace()
+        self.last: telling.LastBatch | None = None
 
     # the run as a whole
 
@@ -60,14 +68,16 @@ class Trainer:
         """From the last checkpoint, or the beginning, to the end; the best weights are then in the run folder."""
         self.load()
         self.keep_early()
-        self.begin()
+        telling.begin(self)
         saved = time.monotonic()
         while self.step < self.steps and self.progress() < 1:
             started = time.monotonic()
-            self.one_step(self.step)
-            self.step += 1
-            self.elapsed += time.monotonic() - started
-            self.report()
+            self.one_step()
+            self.step += self.width
+            spent = time.monotonic() - started
+            self.elapsed += spent
+            self.pace.add(self.batch * self.width, spent)
+            telling.report(self)
             if self.step % self.steps_an_epoch == 0:
                 self.end_epoch()
             if self.at_boundary() and time.monotonic() - saved >= self.recipe.train.checkpoint_seconds:
@@ -79,21 +89,7 @@ class Trainer:
             with self.judged_weights():
                 self.keep_weights({"epoch": self.epoch()})
         self.save()
-        self.run.update(status="trained", step=self.step, elapsed=round(self.elapsed, 1))
-
-    def begin(self) -> None:
-        recipe, state = self.recipe, self.run
-        state.forget_after(self.step)
-        trained = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
-        total = sum(p.numel() for p in self.network.tagger.parameters())
-        start = f"going on at step {self.step}" if self.step else "starting"
-        state.say(
-            f"{start}: {len(self.material.train)} pictures, {len(self.material.vocabulary)} tags, "
-            f"{total / 1e6:.2f} million parameters ({trained / 1e6:.2f} trained), {self.engine.precision} "
-            f"on {self.engine.device.type}, {recipe.train.epochs} epochs of {self.steps_an_epoch} steps"
-        )
-        counts = {name: len(part) for name, part in self.material.parts.items()}
-        state.update(status="training", steps=self.steps, epochs=recipe.train.epochs, pictures=counts, parameters=total)
+        self.run.update(status="trained", step=self.step, elapsed=round(self.elapsed, 1), eta=0.0)
 
     def progress(self) -> float:
         """Share of the run that is done, by steps or by the time budget, whichever is further."""
@@ -105,6 +101,7 @@ class Trainer:
         return -(-self.step // self.steps_an_epoch) or 1
 
     def at_boundary(self) -> bool:
+        """Whether an optimiser step has just been taken."""
         return self.step % self.recipe.train.accumulate == 0
 
     def judges(self) -> bool:
@@ -114,65 +111,49 @@ class Trainer:
     # one step
 
     def rows(self, step: int) -> np.ndarray:
-        """This process's rows of a step."""
+        """This process's rows of a step. A small dataset fills its one optimiser step by coming round again."""
         epoch, place = divmod(step, self.steps_an_epoch)
         whole = order(self.recipe.train.seed, epoch, len(self.material.train))
-        batch = whole[place * self.batch : (place + 1) * self.batch]
-        return batch[self.engine.rank :: self.engine.world_size]
+        batch = whole[np.arange(place * self.batch, (place + 1) * self.batch) % len(whole)]
+        return batch[self.engine.rank :: self.engine.world_size] if self.engine.sharing.parts > 1 else batch
 
-    def one_step(self, step: int) -> None:
+    def one_step(self) -> None:
+        """This process's micro-batch of the steps that are taken at once."""
+        shared = self.engine.sharing.parts > 1
+        number = self.step if shared else self.step + self.engine.rank
+        part = self.engine.rank if shared else 0
         seed = self.recipe.train.seed
-        torch.manual_seed(seed * 1_000_003 + step)  # dropout
+        torch.manual_seed(seed * 1_000_003 + number + (part << 40))  # dropout
         self.network.train()
-        self.engine.set_rate(schedule.share(self.progress(), self.recipe.train, self.steps))
-        rows, feed = self.rows(step), self.feeds["train"]
-        targets, weights = self.material.train.targets.batch(rows, self.recipe.loss.soft_weight)
-        device = self.engine.device
-        inputs = feed.training(rows, seed, step, self.engine.rank).to(self.engine.dtype)
-        initial, refined = self.engine(inputs, feed.early)
-        losses = self.loss(initial, refined, torch.from_numpy(targets).to(device), torch.from_numpy(weights).to(device))
-        self.engine.step(losses[0])
-        if self.average:
-            self.average.update(step)
-        values = [float(value.detach()) for value in losses]
-        if not np.isfinite(values[0]) and self.engine.precision != "fp16":
-            raise FloatingPointError(
-                f"The loss is not a number at step {step}; lower train.learning_rate and start again in a new folder."
-            )
-        for name, value in zip(SUMS, values, strict=True):
-            self.window[name] += value
-        self.window["count"] += 1
-
-    def report(self) -> None:
-        """A line on the console and in metrics.jsonl, about ten times an epoch."""
-        every = max(self.steps_an_epoch // LINES_AN_EPOCH, 1)
-        if self.step % every and self.step != self.steps:
-            return
-        count = max(self.window["count"], 1)
-        means = {name: round(self.window[name] / count, 6) for name in SUMS}
-        speed = self.step * self.batch / max(self.elapsed, 1e-9)
-        left = self.remaining()
-        rate = self.engine.optimizer.param_groups[-1]["lr"]
-        self.run.record(
-            "train",
-            step=self.step,
-            epoch=self.epoch(),
-            **means,
-            learning_rate=float(f"{rate:.4g}"),
-            pictures_per_second=round(speed, 1),
-            elapsed=round(self.elapsed, 2),
+        self.engine.set_rate(schedule.share(self.progress_of_step(), self.recipe.train, self.steps))
+        rows, feed = self.rows(number), self.feeds["train"]
+        inputs = feed.training(rows, seed, number, part).to(self.engine.dtype)
+        targets, weights = (
+            torch.from_numpy(values).to(self.engine.device)
+            for values in self.material.train.targets.batch(rows, self.recipe.loss.soft_weight)
         )
-        self.run.say(
-            f"epoch {self.epoch()}  step {self.step}/{self.steps}  loss {means['loss']:.5f}  rate {rate:.2e}  "
-            f"{speed:.0f} pictures/s  about {left / 60:.1f} min left"
-        )
-        self.run.update(step=self.step, epoch=self.epoch(), elapsed=round(self.elapsed, 1))
-        self.window = dict.fromkeys(SUMS, 0.0) | {"count": 0}
+        logits = self.engine(inputs, feed.early)
+        losses = self.loss(*logits, targets, weights, self.shared_weight(weights) if shared else None)
+        if self.skipped.takes(losses[0], number, rows, self.material.train, inputs, targets, weights):
+            self.engine.step(self.engine.nothing())
+        else:
+            self.engine.step(losses[0])
+            self.tally.add_losses(losses)
+            self.tally.add_cells(self.loss.seen)
+            self.tally.add_scores(stages(*logits), targets, weights)
+            self.last = telling.LastBatch(rows, stages(*(part.detach() for part in logits)), targets, weights)
+        if self.average and (self.step + self.width) % self.recipe.train.accumulate == 0:
+            self.average.update(self.step // self.recipe.train.accumulate)
 
-    def remaining(self) -> float:
-        """Seconds, from the pace so far."""
-        done = self.progress()
-        return self.elapsed / done * (1 - done) if done else 0.0
+    def progress_of_step(self) -> float:
+        """Progress at the first micro-batch of this optimiser step: its rate does not depend on who takes them."""
+        if self.budget:
+            return self.progress()
+        return self.step // self.recipe.train.accumulate * self.recipe.train.accumulate / self.steps
+
+    def shared_weight(self, weights: Tensor) -> Tensor:
+        """The sum of the whole micro-batch's weights over the processes that share it, for the mean of their losses."""
+        return self.engine.total(weights.sum()) / self.engine.world_size
 
     # validation and weights
 
@@ -181,14 +162,18 @@ class Trainer:
         if not self.judges() or not (last or self.epoch() % self.recipe.train.evaluate_every == 0):
             return
         started = time.monotonic()
+        self.engine.copy_first(list(self.network.norm_statistics()))
         with self.judged_weights():
-            found = evaluation.validate(self.network, self.feeds["validation"], self.material)
-            self.run.write_json(f"samples/epoch-{self.epoch():03d}.json", found.samples)
+            judge = Judge(self.recipe, self.material, self.engine, self.feeds["validation"], self.loss)
+            found = judge(self.network)
+            place = {"step": self.step, "epoch": self.epoch()}
+            self.run.keep_samples({**place, **found.samples}, found.pictures)
             self.elapsed += time.monotonic() - started
-            self.run.record("validation", step=self.step, epoch=self.epoch(), **found.numbers)
+            self.run.record("validation", **place, **found.numbers)
             self.run.say(f"epoch {self.epoch()} validation: {found.sentence}")
             if self.best is None or found.numbers["micro_f1"] > self.best["micro_f1"]:
-                self.keep_weights({"epoch": self.epoch(), **found.numbers})
+                kept = {name: value for name, value in found.numbers.items() if name.endswith("_f1")}
+                self.keep_weights({"epoch": self.epoch(), "step": self.step, **kept})
 
     @contextmanager
     def judged_weights(self) -> Iterator[None]:
@@ -217,7 +202,8 @@ class Trainer:
             "step": self.step,
             "elapsed": self.elapsed,
             "best": self.best,
-            "window": self.window,
+            "tally": self.tally.state(),
+            "skipped": self.skipped.count,
             "average": self.average.values if self.average else None,
         }
         self.engine.save(self.run.checkpoints, f"step-{self.step:07d}", state)
@@ -227,7 +213,8 @@ class Trainer:
         if not state:
             return
         self.step, self.elapsed, self.best = state["step"], state["elapsed"], state["best"]
-        self.window = state["window"]
+        self.skipped.count = state["skipped"]
+        self.tally.load(state["tally"])
         if self.average and state["average"]:
             self.average.load(state["average"])
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.losses import UnifiedFocalLoss, asymmetric, bce, focal
+from training.losses import UnifiedFocalLoss, asymmetric_cells, bce_cells, focal_cells, weighted_mean
 
 
 def cells(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -23,18 +23,22 @@ def plain_focal(z: np.ndarray, y: np.ndarray, w: np.ndarray, gamma: float, alpha
     return total / w.sum()
 
 
+def focal(z: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    return weighted_mean(focal_cells(z, y, 2.0, 0.25), w)
+
+
 def test_focal_loss_is_the_textbook_formula() -> None:
     logits, targets, weights = cells()
     expected = plain_focal(logits.detach().numpy(), targets.numpy(), weights.numpy(), 2.0, 0.25)
-    assert focal(logits, targets, weights, 2.0, 0.25).item() == pytest.approx(expected, rel=1e-9)
+    assert focal(logits, targets, weights).item() == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize(
     "loss",
     [
-        lambda z, y, w: focal(z, y, w, 2.0, 0.25),
-        bce,
-        lambda z, y, w: asymmetric(z, y, w, 1.0, 2.0, 0.05),
+        focal,
+        lambda z, y, w: weighted_mean(bce_cells(z, y), w),
+        lambda z, y, w: weighted_mean(asymmetric_cells(z, y, 1.0, 2.0, 0.05), w),
     ],
     ids=["focal", "bce", "asymmetric"],
 )
@@ -45,15 +49,15 @@ def test_gradients_agree_with_finite_differences(loss) -> None:
 
 def test_unknown_cells_have_no_say() -> None:
     logits, targets, weights = cells(2)
-    before = focal(logits, targets, weights, 2.0, 0.25)
+    before = focal(logits, targets, weights)
     before.backward()
     assert (logits.grad[weights == 0] == 0).all()
-    assert torch.equal(focal(logits, torch.where(weights == 0, 1 - targets, targets), weights, 2.0, 0.25), before)
+    assert torch.equal(focal(logits, torch.where(weights == 0, 1 - targets, targets), weights), before)
 
 
 def test_nothing_known_is_no_loss_and_no_gradient() -> None:
     logits, targets, weights = cells(3)
-    loss = focal(logits, targets, torch.zeros_like(weights), 2.0, 0.25)
+    loss = focal(logits, targets, torch.zeros_like(weights))
     loss.backward()
     assert loss.item() == 0 and (logits.grad == 0).all()
 
@@ -61,7 +65,7 @@ def test_nothing_known_is_no_loss_and_no_gradient() -> None:
 def test_soft_targets_are_best_met_exactly() -> None:
     target, weight = torch.full((1, 1), 0.3), torch.ones(1, 1)
     logits = torch.logit(torch.linspace(0.01, 0.99, 99)).view(-1, 1, 1)
-    losses = torch.stack([focal(z, target, weight, 2.0, 0.25) for z in logits])
+    losses = torch.stack([focal(z, target, weight) for z in logits])
     assert losses.argmin().item() == 29
 
 
