@@ -1,6 +1,7 @@
 """Tags pictures and folders: python -m tagger PICTURE|FOLDER ... [--write txt] [--release FOLDER] [--profile KEY].
 
 `python -m tagger import KIND ...` makes a release of a published tagger; tagger/importing/command.py has it.
+`python -m tagger export KIND RELEASE ...` writes a release for other programs; tagger/exporting/command.py has it.
 `python -m tagger check-fast RELEASE` says whether a release bears fast mode; tagger/fast.py has it.
 Exit codes: 0 all pictures were tagged (or were before), 1 some could not be, 2 nothing could start.
 """
@@ -60,6 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from tagger.importing.command import main as import_tagger
 
         return import_tagger(argv[1:])
+    if argv and argv[0] == "export":
+        from tagger.exporting.command import main as export_tagger
+
+        return export_tagger(argv[1:])
     if argv and argv[0] == "check-fast":
         from tagger.fast import main as check_fast
 

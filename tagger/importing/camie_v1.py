@@ -4,7 +4,8 @@
     metadata.json, thresholds.json, model_info_refined.json   in the root or in model/
 
 metadata.json: total_tags, idx_to_tag {"0": name}, tag_to_category {name: category}. The published .pt files hold the
-same weights as pickles and are refused.
+same weights as pickles and are refused. `python -m tagger export camie-v1` writes the same layout, with a little more
+beside: tag_counts, and a part "release" in model_info_refined.json for sizes and preprocessing other than published.
 """
 
 import json
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tagger import release as releases
-from tagger.architecture import Architecture
+from tagger.architecture import Architecture, ArchitectureError
 from tagger.importing.vocabularies import as_vocabulary, indexed_rows
 from tagger.release import ReleaseError, ReleaseFolder
 from tagger.thresholds import MODES, STAGES
@@ -38,15 +39,17 @@ def import_camie_v1(
     metadata = read_json(source, "metadata.json", "model_initial_metadata.json")
     thresholds = known_thresholds(read_json(source, "thresholds.json"), stages)
     vocabulary = as_vocabulary(metadata_rows(metadata))
-    architecture = read_architecture(source, len(vocabulary), stages)
+    info = read_json(source, "model_info_refined.json") if find(source, "model_info_refined.json") else {}
+    own = info.get("release", {})
+    architecture = read_architecture(info, len(vocabulary), stages)
     weights, dtype = checked_weights(weights_file, architecture)
     config = {
         "name": name,
         "title": title,
-        "licence": LICENCE,
+        "licence": own.get("licence", LICENCE),
         "source": origin or "files given by hand",
         "architecture": architecture.to_config(),
-        "preprocess": PREPROCESS,
+        "preprocess": own.get("preprocess", PREPROCESS),
         "weights": {"file": "model.safetensors", "dtype": dtype},
     }
     return releases.write(
@@ -56,7 +59,7 @@ def import_camie_v1(
         vocabulary=vocabulary,
         thresholds=thresholds,
         metrics=published_metrics(thresholds),
-        card=card(source, title, config["source"]),
+        card=card(source, title, config["source"], config["licence"]),
         replace=replace,
     )
 
@@ -103,7 +106,11 @@ def metadata_rows(metadata: Mapping[str, Any]) -> list[tuple[str, str, int]]:
     if not isinstance(maps.get("idx_to_tag"), Mapping):
         raise ReleaseError("The metadata.json lacks idx_to_tag; copy it again from the same publisher.")
     total = metadata.get("total_tags") or info.get("total_tags")
-    return indexed_rows(maps["idx_to_tag"], maps.get("tag_to_category", {}), total)
+    rows = indexed_rows(maps["idx_to_tag"], maps.get("tag_to_category", {}), total)
+    counts = metadata.get("tag_counts")
+    if not isinstance(counts, list) or len(counts) != len(rows):
+        return rows
+    return [(name, category, int(count)) for (name, category, _), count in zip(rows, counts, strict=True)]
 
 
 def known_thresholds(published: Mapping[str, Any], stages: str) -> dict[str, Any]:
@@ -121,17 +128,14 @@ def known_thresholds(published: Mapping[str, Any], stages: str) -> dict[str, Any
     }
 
 
-def read_architecture(source: Path, tag_count: int, stages: str) -> Architecture:
-    """The published sizes; two of them are stated beside the weights and read from there."""
-    info = {}
-    if find(source, "model_info_refined.json"):
-        info = read_json(source, "model_info_refined.json")
-    return Architecture(
-        tag_count=tag_count,
-        stages=stages,
-        tag_context_size=info.get("tag_context_size", 256),
-        heads=info.get("num_heads", 16),
-    )
+def read_architecture(info: Mapping[str, Any], tag_count: int, stages: str) -> Architecture:
+    """The published sizes, two of which are stated beside the weights; or an exported release's own."""
+    own = info.get("release", {}).get("architecture", {})
+    stated = {"tag_context_size": info.get("tag_context_size", 256), "heads": info.get("num_heads", 16)}
+    try:
+        return Architecture.from_config({**stated, **own, "tag_count": tag_count, "stages": stages})
+    except ArchitectureError as error:
+        raise ReleaseError(f"The model_info_refined.json cannot be used: {error}") from error
 
 
 def checked_weights(file: Path, architecture: Architecture) -> "tuple[Path | dict[str, Tensor], str]":
@@ -163,8 +167,8 @@ def published_metrics(thresholds: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def card(source: Path, title: str, origin: str) -> str:
+def card(source: Path, title: str, origin: str, licence: str = LICENCE) -> str:
     """Where it came from, then the author's own card when it is among the files."""
     published = source / "README.md"
-    text = f"# {title}\n\nImported from {origin}. Licence: {LICENCE}.\n"
+    text = f"# {title}\n\nImported from {origin}. Licence: {licence}.\n"
     return f"{text}\n{published.read_text('utf-8', errors='replace')}" if published.is_file() else text

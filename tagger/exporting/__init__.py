@@ -1,0 +1,1 @@
+"""Our releases in the file layouts that other programs read."""
