@@ -40,10 +40,10 @@ class Progress:
     seconds_left: int
 
 
-def plan(scope: str, query: str, thresholds: Thresholds) -> Plan:
+def plan(scope: str, query: str, thresholds: Thresholds, user: AbstractBaseUser | None = None) -> Plan:
     """How many posts a run would touch and about how long it takes. Raises RetaggingError or SearchError."""
     release = _active_release()
-    total = sum(posts.count() for posts in _scopes(scope, query, thresholds, release))
+    total = sum(posts.count() for posts in _scopes(scope, query, thresholds, release, user))
     return Plan(total, round(total / _speed(release)))
 
 
@@ -52,7 +52,7 @@ def start(scope: str, query: str, user: AbstractBaseUser | None, thresholds: Thr
     release = _active_release()
     with transaction.atomic():
         run = TaggingRun.objects.create(release=release, started_by=user, scope=scope, query=query, total=0)
-        for posts in _scopes(scope, query, thresholds, release):
+        for posts in _scopes(scope, query, thresholds, release, user):
             run.total += _let_wait(posts, run)
         if not run.total:
             raise RetaggingError("No post would be tagged again: choose another search, or all posts.")
@@ -113,7 +113,9 @@ def _active_release() -> Release:
     return release
 
 
-def _scopes(scope: str, query: str, thresholds: Thresholds, release: Release) -> list[QuerySet[Post]]:
+def _scopes(
+    scope: str, query: str, thresholds: Thresholds, release: Release, user: AbstractBaseUser | None
+) -> list[QuerySet[Post]]:
     """The posts of a scope, in querysets of which none is too long for one statement.
 
     What waits already is left alone: it will be tagged anyway.
@@ -125,7 +127,7 @@ def _scopes(scope: str, query: str, thresholds: Thresholds, release: Release) ->
         return [settled.exclude(Exists(Prediction.objects.filter(post=OuterRef("pk"), release=release)))]
     if scope != "search":
         raise RetaggingError(f"The scope {scope} is not known: choose all, search or older.")
-    ids = list(search.matching_ids(query, thresholds))
+    ids = list(search.matching_ids(query, thresholds, viewer=user))
     return [settled.filter(pk__in=ids[start : start + _CHUNK]) for start in range(0, len(ids), _CHUNK)]
 
 

@@ -6,14 +6,21 @@ resolves names and thresholds into `predicates` and runs them; `planner` chooses
 """
 
 from gallery.search.counts import Count, count, count_of
-from gallery.search.errors import SearchError
-from gallery.search.listing import Page, find, matching_ids, neighbours
+from gallery.search.errors import PageError, SearchError, SearchTimeout
+from gallery.search.listing import MAX_PAGE, Page, beside, find, matching_ids, neighbours
 from gallery.search.nodes import Node, tag_text, to_text
 from gallery.search.parser import parse
+from gallery.search.remedies import Remedy, remedies
 from gallery.search.sidebar import page_tags
 from gallery.search.suggest import Suggestion, suggest
 
 __all__ = [
+    "MAX_PAGE",
+    "PageError",
+    "Remedy",
+    "SearchTimeout",
+    "beside",
+    "remedies",
     "Count",
     "Node",
     "Page",

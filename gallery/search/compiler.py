@@ -56,20 +56,25 @@ class Query:
         return planner.choose(self.predicate, seen, walk, self.forced)
 
     def rows(
-        self, wanted: int, beyond: tuple[Any, ...] | None = None, backwards: bool = False, timeout: int = TIMEOUT_MS
+        self,
+        wanted: int,
+        beyond: tuple[Any, ...] | None = None,
+        backwards: bool = False,
+        timeout: int = TIMEOUT_MS,
+        skipped: int = 0,
     ) -> list[tuple[Any, ...]]:
-        """Rows (id, then the order's keys) behind a row, or before it and nearest first."""
+        """Rows (id, then the order's keys) behind a row, or before it and nearest first; `skipped` are passed over."""
         if self.predicate == FALSE:
             return []
-        walk = Walk(wanted, self.order.descending != backwards, beyond[0] if beyond else None)
+        walk = Walk(wanted + skipped, self.order.descending != backwards, beyond[0] if beyond else None)
         plan = self.plan(walk if self.order.by_id else None)
         where = self._where(plan)
         if beyond is not None:
             where.append(self.order.beyond(beyond, backwards))
         columns = self.order.columns()
         found = self._statement(columns, all_sql(where))
-        text = f"{found.text} order by {self.order.clause(backwards)} limit %s"
-        return run(Sql(text, (*found.params, wanted)), plan.way, self.order.by_id, timeout)
+        text = f"{found.text} order by {self.order.clause(backwards)} limit %s offset %s"
+        return run(Sql(text, (*found.params, wanted, skipped)), plan.way, self.order.by_id, timeout)
 
     def row_of(self, post_id: int) -> tuple[Any, ...] | None:
         """The row of one post, whether or not it matches."""

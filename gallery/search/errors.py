@@ -35,6 +35,10 @@ class SearchTimeout(SearchError):
     """A search that was given up because it took too long: its text is right."""
 
 
+class PageError(SearchError):
+    """A page of a search that can't be shown; the search itself is right."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that `word` was most likely meant to be."""
     found = difflib.get_close_matches(word.lower(), list(known), 1, 0.6)

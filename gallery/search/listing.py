@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from gallery.profiles import Thresholds
 from gallery.search.compiler import Query, prepare
-from gallery.search.errors import SearchError
+from gallery.search.errors import PageError, SearchError
 from gallery.search.fields import FIELDS
 from gallery.search.nodes import And, Leaf, Metatag, Node, Tag, all_of, rewritten, tag_text, to_text
-from gallery.search.orders import Cursor, new_seed, stale_cursor
+from gallery.search.orders import Cursor, new_seed, order_named, stale_cursor
 from gallery.search.parser import parse
 from gallery.search.planner import Way
 from gallery.search.scopes import Viewer
 
+MAX_PAGE = 1000  # further pages have no numbers
 _BATCH = 1000
 _BATCH_TIMEOUT_MS = 60_000
 
@@ -24,17 +26,20 @@ class Page:
     """Post ids in order. `next` and `previous` are cursors of the pages that follow and precede.
 
     `text` is the search as it prints, with the seed of a random order, so that links from the page
-    keep its order; `notes` are sentences about what was cut or not found. `thresholds` are those that
-    the search was read with, and `corrected` is the search with misspelt names put right, if there are any.
+    keep its order; `size` posts are on a full page; `notes` are sentences about what was cut or not found.
+    `thresholds` are those that the search was read with, and `corrected` is the search with misspelt
+    names put right, if there are any. `by_id` says that posts come newest first.
     """
 
     post_ids: list[int]
+    size: int
+    thresholds: Thresholds
     next: str | None = None
     previous: str | None = None
     notes: list[str] = field(default_factory=list)
     text: str = ""
-    thresholds: Thresholds | None = None
     corrected: str = ""
+    by_id: bool = True
 
 
 def find(
@@ -44,36 +49,53 @@ def find(
     limit: int = 40,
     before: str | None = None,
     after: str | None = None,
+    page: int = 1,
     viewer: Viewer = None,
     forced: Way | None = None,
 ) -> Page:
     """One page of what a search finds; raises SearchError.
 
     `before` and `after` take a page's `next` or `previous`; which way it leads is in the cursor.
-    `limit:` in the text beats `limit`.
+    Without them it is the page of that number, up to `MAX_PAGE`. `limit:` in the text beats `limit`.
     """
     cursor = Cursor.read(before or after or "") if before or after else None
     query = prepare(text, thresholds, viewer=viewer, seed=_seed(cursor), forced=forced)
     if cursor and not cursor.fits(query.order):
         raise stale_cursor()
+    if cursor is None and not 1 <= page <= MAX_PAGE:
+        raise PageError(
+            f"Pages have numbers from 1 to {MAX_PAGE:,}: go on from the last of them, or narrow the search."
+        )
     wanted = query.limit or limit
     backwards = cursor is not None and cursor.backwards
-    rows = query.rows(wanted + 1, cursor and cursor.row, backwards)
+    skipped = 0 if cursor else (page - 1) * wanted
+    rows = query.rows(wanted + 1, cursor and cursor.row, backwards, skipped=skipped)
     more, rows = len(rows) > wanted, rows[:wanted]
     if backwards:
         rows.reverse()
-    page = Page(
+    found = _page(query, rows, wanted)
+    if rows and (backwards or more):
+        found.next = str(Cursor(query.order.name, False, rows[-1]))
+    if rows and (skipped or (cursor and (more or not backwards))):
+        found.previous = str(Cursor(query.order.name, True, rows[0]))
+    return found
+
+
+def _page(query: Query, rows: list[tuple[Any, ...]], size: int) -> Page:
+    return Page(
         [row[0] for row in rows],
+        size=size,
+        thresholds=query.thresholds,
         notes=query.names.notes,
         text=_pinned(query),
-        thresholds=query.thresholds,
         corrected=_corrected(query),
+        by_id=query.order.by_id and query.order.descending,
     )
-    if rows and (backwards or more):
-        page.next = str(Cursor(query.order.name, False, rows[-1]))
-    if rows and cursor and (more or not backwards):
-        page.previous = str(Cursor(query.order.name, True, rows[0]))
-    return page
+
+
+def beside(post_id: int, newer: bool) -> str:
+    """The cursor of the page next to a post, newest first: Danbooru's page=b123 and page=a123."""
+    return str(Cursor(order_named(None, Thresholds(1)).name, newer, (post_id,)))
 
 
 def _seed(cursor: Cursor | None) -> int:

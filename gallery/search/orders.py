@@ -17,7 +17,7 @@ from typing import Any
 from gallery.models import Category
 from gallery.profiles import Thresholds
 from gallery.search.absent import ABSENT_ORDERS
-from gallery.search.errors import SearchError, nearest
+from gallery.search.errors import PageError, nearest
 from gallery.search.tagcounts import on_count_sql
 from gallery.search.values import BadValue, Sql
 
@@ -143,7 +143,7 @@ class Cursor:
 
     @classmethod
     def read(cls, text: str) -> Cursor:
-        """Raises SearchError."""
+        """Raises PageError."""
         try:
             name, backwards, *row = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
             well_formed = isinstance(name, str) and row and all(type(value) in (int, float, str) for value in row)
@@ -163,5 +163,5 @@ class Cursor:
         return int(match[1]) if match else None
 
 
-def stale_cursor() -> SearchError:
-    return SearchError("This page link does not fit this search: start from the first page.")
+def stale_cursor() -> PageError:
+    return PageError("This page link does not fit this search: start from the first page.")

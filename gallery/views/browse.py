@@ -11,8 +11,10 @@ from gallery import profiles, search
 from gallery.captions import captions
 from gallery.models import CATEGORY_ORDER, Category, Post, Tag
 from gallery.search import nodes
+from gallery.views import paging
 
 _SUGGESTIONS = 10
+_REMEDIES = 6
 _MOST = 8  # rows of each category but general, so that a page of many artists shows more than artists
 
 
@@ -22,26 +24,36 @@ def browse(request: HttpRequest) -> HttpResponse:
     text = request.GET.get("q", "")
     thresholds = profiles.resolve(profiles.chosen(request))
     try:
-        page = search.find(
-            text,
-            thresholds,
-            limit=settings.PAGE_SIZE,
-            before=request.GET.get("before"),
-            after=request.GET.get("after"),
-        )
-        count = search.count(text, thresholds)
+        place = paging.asked(request.GET)
+        page = search.find(text, thresholds, limit=settings.PAGE_SIZE, viewer=request.user, **place)
+        count = search.count(text, thresholds, viewer=request.user)
     except search.SearchError as error:
-        return render(request, "browse/mistake.html", {"q": text, "mistake": error}, status=400)
+        return _mistake(request, text, error)
     if not page.post_ids and not text.strip() and not Post.objects.active().exists():
         return render(request, "browse/first.html", {"q": text})
     context = {
         "q": text,
         "page": page,
         "count": count,
-        "tags": _sidebar(text, page.post_ids, thresholds),
-        "tiles": _tiles(page.post_ids, thresholds),
+        "pager": paging.pager(request.GET, page, count),
+        "tags": _sidebar(text, page.post_ids, page.thresholds),
+        "tiles": _tiles(page.post_ids, page.thresholds),
     }
+    if not page.post_ids:
+        context["remedies"] = search.remedies(text, thresholds, viewer=request.user)[:_REMEDIES]
     return render(request, "browse/browse.html", context)
+
+
+def _mistake(request: HttpRequest, text: str, error: search.SearchError) -> HttpResponse:
+    """Where the text went wrong and what would mend it, or that the page or the time was the matter."""
+    context = {
+        "q": text,
+        "mistake": error,
+        "fixed": error.fix.applied(text) if error.fix else "",
+        "too_long": isinstance(error, search.SearchTimeout),
+        "no_page": isinstance(error, search.PageError),
+    }
+    return render(request, "browse/mistake.html", context, status=400)
 
 
 def _tiles(post_ids: list[int], thresholds: profiles.Thresholds) -> list[tuple[Post, object]]:

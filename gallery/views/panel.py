@@ -13,7 +13,7 @@ from gallery import correcting, profiles
 from gallery.models import Category, Post, PostStatus, Rating
 
 # What the address of a post page carries: the search one came from, its page, and which tags to show.
-_KEYS = ("q", "before", "after", "show")
+_KEYS = ("q", "page", "before", "after", "show")
 
 
 def visible(request: HttpRequest, pk: int) -> Post:

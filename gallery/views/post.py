@@ -26,16 +26,16 @@ def post(request: HttpRequest, pk: int) -> HttpResponse:
         template = "post/post.html"
         context["caption"] = captions([pk], context["thresholds"])[pk]
         context["predictions"] = correcting.said_of(found)
-        context |= _neighbours(context["q"], context["thresholds"], pk)
+        context |= _neighbours(request, context["q"], context["thresholds"], pk)
     response = render(request, template, context)
     patch_vary_headers(response, ["HX-Request"])
     return response
 
 
-def _neighbours(text: str, thresholds: profiles.Thresholds, pk: int) -> dict[str, Any]:
+def _neighbours(request: HttpRequest, text: str, thresholds: profiles.Thresholds, pk: int) -> dict[str, Any]:
     """The posts before and after this one in its search; none in a search with a mistake."""
     try:
-        newer, older = search.neighbours(text, thresholds, pk)
+        newer, older = search.neighbours(text, thresholds, pk, viewer=request.user)
     except search.SearchError:
         newer = older = None
     return {"newer": newer, "older": older}

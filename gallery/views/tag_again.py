@@ -26,7 +26,7 @@ def tag_again(request: HttpRequest) -> HttpResponse:
             if request.method == "POST":
                 run = retagging.start(*_asked(form), request.user, _thresholds(request))
                 return redirect("tagging_run", run.pk)
-            context["plan"] = retagging.plan(*_asked(form), _thresholds(request))
+            context["plan"] = retagging.plan(*_asked(form), _thresholds(request), request.user)
         except (SearchError, retagging.RetaggingError) as error:
             form.add_error("query" if isinstance(error, SearchError) else None, str(error))
     return render(request, "staff/tag_again.html", context)

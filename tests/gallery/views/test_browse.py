@@ -60,6 +60,51 @@ def test_pages_link_to_newer_and_older(posts, settings):
     assert _shown(back) == [posts[2].pk, posts[1].pk]
 
 
+def test_pages_have_numbers(posts, settings):
+    settings.PAGE_SIZE = 2
+    client, newest = Client(), [post.pk for post in reversed(posts)]
+    assert _shown(client.get("/?q=smile&page=2")) == newest[2:4]
+    assert _shown(client.get("/?page=3")) == newest[4:]
+    text = client.get("/?q=smile&page=2").content.decode()
+    assert 'href="?q=smile" aria-label="Page 1"' in text and 'href="?q=smile&amp;page=3" aria-label="Page 3"' in text
+    assert 'aria-label="Page 2, this one"' in text and "page 2 of 3" in text
+    onward = client.get("/?q=smile").context["pager"].next
+    assert "page=2" in onward and "after=" in onward
+    answer = client.get("/" + onward)
+    assert _shown(answer) == newest[2:4] and answer.context["pager"].number == 2
+    assert answer.context["pager"].previous == "?q=smile"
+
+
+def test_pages_beyond_the_list_say_where_it_ends(posts):
+    text = Client().get("/?q=smile&page=7").content.decode()
+    assert "The list ends before page 7" in text and "Go to the first page" in text
+    for page in ("0", "1001", "-1", "x", "9" * 30):
+        answer = Client().get("/", {"q": "smile", "page": page})
+        assert answer.status_code == 400 and "There is no such page" in answer.content.decode(), page
+    assert Client().get("/?page=").status_code == 200
+
+
+def test_pages_beside_a_post_as_danbooru_writes_them(posts, settings):
+    settings.PAGE_SIZE = 2
+    ids = [post.pk for post in posts]
+    assert _shown(Client().get(f"/?page=b{ids[3]}")) == [ids[2], ids[1]]
+    assert _shown(Client().get(f"/?page=a{ids[1]}")) == [ids[3], ids[2]]
+    assert Client().get(f"/?page=a{ids[1]}&q=order:width").status_code == 400
+
+
+def test_a_random_list_keeps_its_order_from_page_to_page(posts, settings):
+    settings.PAGE_SIZE = 2
+    client = Client()
+    answer = client.get("/?q=order:random")
+    seen = _shown(answer)
+    while onward := answer.context["pager"].next:
+        answer = client.get("/" + onward)
+        seen += _shown(answer)
+    assert sorted(seen) == sorted(post.pk for post in posts)
+    first = client.get("/" + answer.context["pager"].steps[0].address)
+    assert _shown(first) == seen[:2]
+
+
 def test_the_sidebar_adds_and_leaves_out_tags(posts):
     answer = Client().get("/?q=smile or saber_(fate)")
     (category, (row,)) = answer.context["tags"][-1]
@@ -76,6 +121,41 @@ def test_a_bad_search_says_what_and_where(posts):
     assert answer.status_code == 400
     assert 'value="smile (saber"' in text and "<mark>" in text and "<span>smile " in text
     assert f"/posts/{posts[0].pk}/" not in text
+    assert "This search can't be read" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "fixed"),
+    [
+        ("smile (saber", "smile (saber)"),
+        ("(a (b smile", "(a (b smile))"),
+        ("smile )", "smile"),
+        ("smile or", "smile"),
+        ("smile -", "smile"),
+        ("smile ()", "smile"),
+        ("(smile or) a", "(smile) a"),
+        ("or smile", "smile"),
+        ('source:"a b', 'source:"a b"'),
+        ("order:filsize smile", "order:filesize smile"),
+        ("rating:genral", "rating:general"),
+        ("order:id order:md5", "order:id"),
+        ("smile release:frist", "smile release:first"),
+        ("smile profile:high-recal", "smile profile:high-recall"),
+    ],
+)
+def test_a_bad_search_is_mended_with_one_click(posts, text, fixed):
+    answer = Client().get("/", {"q": text})
+    assert answer.status_code == 400
+    assert answer.context["fixed"] == fixed
+    assert Client().get("/", {"q": fixed}).status_code == 200
+
+
+def test_a_misspelt_tag_is_put_right_with_one_click(posts):
+    answer = Client().get("/", {"q": "smlie or -(human:simle solo)"})
+    assert answer.status_code == 200
+    assert answer.context["page"].corrected == "smile or -(human:smile solo)"
+    assert 'href="/?q=smile%20or%20-%28human%3Asmile%20solo%29"' in answer.content.decode()
+    assert not Client().get("/?q=smile").context["page"].corrected
 
 
 def test_a_stale_or_invented_cursor_is_explained(posts):
@@ -85,6 +165,17 @@ def test_a_stale_or_invented_cursor_is_explained(posts):
 def test_finding_nothing_says_so(posts):
     answer = Client().get("/?q=smile -smile")
     assert answer.status_code == 200 and "No post matches" in answer.content.decode()
+
+
+def test_finding_nothing_says_what_to_leave_out(posts):
+    answer = Client().get("/?q=smile saber_(fate) order:id")
+    found = [(each.text, each.without, each.profile, each.count.number) for each in answer.context["remedies"]]
+    assert found == [
+        ("smile order:id", "saber_(fate)", "", 5),
+        ("smile saber_(fate) order:id profile:high-recall", "", "high-recall", 2),
+    ]
+    text = answer.content.decode()
+    assert "Without <code>saber_(fate)</code>" in text and "Under the profile high-recall" in text
 
 
 def test_the_first_page_of_an_empty_site_says_what_to_do():
