@@ -77,7 +77,7 @@ def health(state: dict[str, Any], silent: float | None, pause: float = 0.0) -> t
 
 
 def gone(state: dict[str, Any], silent: float) -> bool:
-    """Whether the run's process was on this machine and is no more; without a host's name, silence has to say so, too."""
+    """Whether its process was on this machine and is no more; without a host name, silence has to say so as well."""
     pid, host = state.get("pid"), state.get("host")
     if not isinstance(pid, int) or pid <= 0 or (silent < SILENT_SECONDS if host is None else host != platform.node()):
         return False

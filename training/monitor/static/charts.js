@@ -5,6 +5,7 @@ import { number } from "./format.js";
 
 const { uPlot } = window;
 const charts = new Set();
+const MOST_DOTS = 120;
 let range = null; // null: everything; {part}: the last part, moving on with the run; {from, to}: chosen
 const rangeListeners = new Set();
 
@@ -51,9 +52,9 @@ export function smoothed(values, weight) {
 }
 
 export class Chart {
-  // `format` writes values; `tools` are controls beside the title; `span` fixes the y axis' least extent.
-  constructor({ title, format = number, tools = [], height = 240, floor }) {
-    Object.assign(this, { title, format, height, floor, lines: [], log: false, hidden: new Set() });
+  // `format` writes values, `ticks` those of the y axis; `tools` are controls beside the title; the axis reaches `floor`.
+  constructor({ title, format = number, ticks = (value) => number(value, 3), tools = [], height = 240, floor }) {
+    Object.assign(this, { title, format, ticks, height, floor, lines: [], log: false, hidden: new Set() });
     this.plot = h("div", { class: "plot", tabindex: "0", role: "img" });
     this.plot.style.height = `${height}px`;
     this.legend = h("ul", { class: "legend" });
@@ -95,7 +96,7 @@ export class Chart {
       const stroke = colour(line.colour, line.alpha ?? 1);
       series.push({
         label: line.label, stroke, width: line.width ?? 1.75, dash: line.dash, spanGaps: true,
-        points: { show: line.dots ? undefined : false, size: 6, fill: stroke, stroke },
+        points: { show: Boolean(line.dots) && line.y.length <= MOST_DOTS, size: 7, fill: stroke, stroke },
       });
       if (line.low) {
         const edge = { stroke: "transparent", width: 0, points: { show: false }, spanGaps: true };
@@ -112,8 +113,8 @@ export class Chart {
         y: { distr: this.log ? 3 : 1, range: this.log ? undefined : (_, least, most) => this.yRange(least, most) },
       },
       axes: [
-        { ...axis, size: 30, values: (_, ticks) => ticks.map((tick) => this.xLabel.format(tick)) },
-        { ...axis, size: 54, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : this.format(tick))) },
+        { ...axis, size: 26, gap: 4, values: (_, ticks) => ticks.map((tick) => this.xLabel.format(tick)) },
+        { ...axis, size: 54, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : this.ticks(tick))) },
       ],
       cursor: { y: false, drag: { x: true, y: false, setScale: false }, sync: { key: "monitor", setSeries: false, scales: ["x", null] } },
       hooks: { setSelect: [(u) => this.selected(u)], setCursor: [(u) => this.values(u.cursor.idx)] },

@@ -22,7 +22,7 @@ const F1 = [
   { stage: "refined", kind: "validation", label: "refined, validation", colour: "run-0", dots: true, width: 2.25 },
 ];
 const SMALL = [
-  { title: "Learning rate", key: "learning_rate", format: format.rate, floor: 0 },
+  { title: "Learning rate", key: "learning_rate", format: format.rate, ticks: format.rate, floor: 0 },
   { title: "Pictures per second", key: ["pictures_per_second", "samples_per_second"], floor: 0 },
   { title: "Confidence of tags, last stage", confidence: true, format: format.share, floor: 0 },
   { title: "GPU memory, GB", key: "memory.gpu", scale: 1e-9, format: (value) => format.number(value, 3), floor: 0 },
@@ -50,7 +50,8 @@ function build() {
   tables.append(parts.compare, parts.categories, parts.notes);
   page = h("div", { class: "stack" }, head, tiles, toolbar(),
     h("div", { class: "charts" }, loss.element, f1.element),
-    h("div", { class: "charts charts-small" }, small.map((one) => one.chart.element)), tables);
+    h("details", { class: "more", open: !matchMedia("(max-width: 48rem)").matches }, h("summary", {}, "More charts"),
+      h("div", { class: "charts charts-small" }, small.map((one) => one.chart.element))), tables);
   return page;
 }
 
@@ -87,7 +88,7 @@ function tilesOf(run) {
   const eta = going ? first(state.eta, row.eta) : undefined;
   const speed = first(state.samples_per_second, row.pictures_per_second);
   const of = (value, all) => (all === undefined ? format.whole(value) : `${format.whole(value)} / ${format.whole(all)}`);
-  const lost = [["skipped", "skipped"], ["unreadable", "unreadable"], ["failed_writes", "writes failed"]].filter(([key]) => state[key] > 0);
+  const lost = [["skipped", "Skipped batches", "loss was no number"], ["unreadable", "Unreadable pictures", ""], ["failed_writes", "Failed writes", ""]].filter(([key]) => state[key] > 0);
   const share = (used, all) => (used && all ? `of ${format.bytes(all)}` : "");
   const optimiser = state.accumulate > 1 ? `${state.accumulate} make a step` : "";
   return [
@@ -100,7 +101,7 @@ function tilesOf(run) {
     ["Memory", format.bytes(memory.process), memory.gpu_peak ? `GPU peak ${format.bytes(memory.gpu_peak)}` : "of the process"],
     ["Learning rate", format.rate(first(state.learning_rate, row.learning_rate)), ""],
     ["Loss scale", first(state.loss_scale) === undefined ? "none" : format.number(state.loss_scale), state.precision ?? ""],
-    ...lost.map(([key, label]) => ["Lost", format.whole(state[key]), label, "is-warn"]),
+    ...lost.map(([key, label, why]) => [label, format.whole(state[key]), why, "is-warn"]),
   ];
 }
 

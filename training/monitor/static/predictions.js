@@ -20,7 +20,7 @@ function build() {
   parts = {
     bar: navigator(), none: h("div"), body: h("div", { class: "predictions" }), picture: h("div", { class: "card picture" }),
     stage: h("span"), verdicts: h("span", { class: "row", role: "group", "aria-label": "Show by verdict" }), categories: h("span", { class: "row", role: "group", "aria-label": "Show by category" }),
-    tags: h("div", { class: "stack" }), errors: h("section", { class: "card stack" }),
+    reading: h("p", { class: "small muted" }), tags: h("div", { class: "stack" }), errors: h("section", { class: "card stack" }),
   };
   parts.body.append(h("div", { class: "stack" }, parts.picture, parts.errors), h("div", { class: "stack" }, filters(), parts.tags));
   page = h("div", { class: "stack" }, h("h1", { class: "visually-hidden" }, "Predictions"), parts.bar, parts.none, parts.body);
@@ -39,7 +39,7 @@ function filters() {
   parts.wrong = wrong;
   return h("div", { class: "card filters" },
     h("div", { class: "spread" }, parts.stage, wrong, text), parts.verdicts, parts.categories,
-    h("div", { class: "row" }, range("low", "Confidence from"), range("high", "to"), ownThreshold()));
+    h("div", { class: "row" }, range("low", "Confidence from"), range("high", "to"), ownThreshold()), parts.reading);
 }
 
 function range(name, label) {
@@ -108,6 +108,7 @@ function drawFilters(sample, picture, stage) {
 
 function drawTags(sample, picture, stage) {
   const tags = shownTags(sample, picture, stage), other = stagesOf(picture).find((one) => one !== stage);
+  parts.reading.textContent = `Bar: ${stage} stage${other ? `; ring: ${other} stage` : ""}; line: threshold.`;
   refresh(parts.tags, [stage, other, settings.own, sample.thresholds, tags], () => (tags.length
     ? byCategory(tags).map(([category, found]) => h("section", { class: `card tag-group c-${category}` },
       h("h2", {}, h("span", { class: "dot" }), words(category) || "other", h("span", { class: "muted number" }, String(found.length))),

@@ -36,9 +36,11 @@ export function categoryTable(run) {
   const stages = two ? ["initial", "refined"] : ["initial"];
   const columns = stages.flatMap((stage) => ["positive", "negative"].flatMap((side) => ["confidence", "loss"].map((what) => [stage, side, what])));
   const title = { positive: "true", negative: "other" };
+  const over = h("tr", {}, h("th", { colspan: "2" }), stages.map((stage) => h("th", { colspan: "4", scope: "colgroup" }, `${stage} stage`)));
+  const head = heads(["Category", "True tags", ...columns.map(([, side, what]) => `${what}, ${title[side]}`)]);
+  head.prepend(over);
   return h("div", { class: "table-wrap", tabindex: "0", role: "region", "aria-label": "By category" }, h("table", { class: "table" },
-    h("caption", {}, `By category, newest ${kind === "validation" ? "validation" : "training report"}`),
-    heads(["Category", "Tags seen, true", ...columns.map(([stage, side, what]) => `${stage}: ${what}, ${title[side]}`)]),
+    h("caption", {}, `By category, newest ${kind === "validation" ? "validation" : "training report"}`), head,
     h("tbody", {}, [...found].map(([category, one]) => h("tr", {},
       h("th", { scope: "row", class: `c-${category}` }, category !== "overall" && h("span", { class: "swatch" }), words(category)),
       cells([whole(one[`${stages.at(-1)} positive cells`]), ...columns.map(([stage, side, what]) => number(one[`${stage} ${side} ${what}`], 3))]))))));
