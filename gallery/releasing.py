@@ -13,6 +13,7 @@ from django.db.models import Count
 from django.utils import timezone
 
 from gallery import indexing, reindexing, tagging
+from gallery.likeness import matrix, vectors
 from gallery.models import Category, Post, PostStatus, Prediction, Profile, Release, Tag
 from gallery.tagging import ReleaseError, ReleaseFolder, read_release, site_profiles
 
@@ -128,13 +129,16 @@ def remove(release: Release) -> int:
         seen_by_active = Prediction.objects.filter(release__active=True).values("post_id")
         counted = release.predictions.exclude(post_id__in=seen_by_active)
         ids = list(counted.filter(post__status=PostStatus.ACTIVE).values_list("post_id", flat=True))
+        removed = release.pk
         release.delete()
-        transaction.on_commit(lambda: _after_removal(Path(release.folder), ids))
+        transaction.on_commit(lambda: _after_removal(removed, Path(release.folder), ids))
     return len(ids)
 
 
-def _after_removal(folder: Path, post_ids: list[int]) -> None:
+def _after_removal(release_id: int, folder: Path, post_ids: list[int]) -> None:
     reindexing.rebuild(post_ids)
+    matrix.forget(release_id)
+    vectors.forget(release_id)
     if settings.RELEASES_DIR.resolve() in folder.resolve().parents:  # a row may name a folder elsewhere
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -170,8 +170,8 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
 # What takes minutes never stands before what is looked after every half minute, nor before an upload's tags.
 _QUEUES = {
-    "tagging": ("tag_waiting", "try_pictures", "predict_posts"),
-    "long": ("run_export", "install_seed", "rebuild_after_change", "rebuild_posts"),
+    "tagging": ("tag_waiting", "try_pictures", "predict_posts", "fill_features"),
+    "long": ("index_features", "run_export", "install_seed", "rebuild_after_change", "rebuild_posts"),
 }
 CELERY_TASK_ROUTES = {f"gallery.tasks.{name}": {"queue": queue} for queue, names in _QUEUES.items() for name in names}
 CELERY_TASK_DEFAULT_QUEUE = "default"
@@ -180,6 +180,7 @@ _EVERY_30_SECONDS = {"schedule": 30.0, "options": {"expires": 30.0}}
 CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "gallery.tasks.sweep", **_EVERY_30_SECONDS},
     "histograms": {"task": "gallery.tasks.refresh_histograms", **_EVERY_30_SECONDS},
+    "likeness": {"task": "gallery.tasks.index_features", **_EVERY_30_SECONDS},
 }
 
 STATIC_URL = "/static/"

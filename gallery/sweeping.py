@@ -8,8 +8,9 @@ from django.conf import settings
 from django.utils import timezone
 
 from gallery import claiming
+from gallery.likeness import features
 from gallery.models import Post, Release, TaggingRun, TaggingState
-from gallery.sending import wake
+from gallery.sending import send, wake
 
 _BUSY_SECONDS = 60  # a worker that began a post within this time needs no waking
 
@@ -25,8 +26,12 @@ def sweep() -> int:
     busy = Post.objects.filter(
         tagging_state=TaggingState.TAGGING, tagging_started_at__gt=now - timedelta(seconds=_BUSY_SECONDS)
     )
-    if Post.objects.waiting().exists() and Release.objects.filter(active=True).exists() and not busy.exists():
-        wake()
+    release = Release.objects.filter(active=True).only("config").first()
+    if release and not busy.exists():
+        if Post.objects.waiting().exists():
+            wake()
+        elif features.any_missing(release):
+            send("fill_features")
     return hung
 
 

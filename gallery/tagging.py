@@ -28,6 +28,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from gallery import claiming, indexing, pace, pictures, trying, workers
+from gallery.likeness import features
 from gallery.models import Post, Prediction, Release, TaggingState
 from gallery.profiles import to_bytes
 from gallery.sending import send, wake
@@ -45,6 +46,7 @@ __all__ = [
     "ReleaseError",
     "ReleaseFolder",
     "busy_seconds",
+    "fill_features",
     "finish_runs",
     "held",
     "predict_posts",
@@ -211,11 +213,38 @@ def predict_posts(release_id: int, *post_ids: int, seconds: float = 30) -> int:
             logger.warning("Post %s could not be tagged by %s: %s", post.pk, release.name, error)
             continue
         Prediction.objects.bulk_create([_row(tagger, post, found)], ignore_conflicts=True)
+        features.store(release_id, {post.pk: found.feature})
         done += 1
         if time.monotonic() > deadline and posts[number:]:
             send("predict_posts", release_id, *(later.pk for later in posts[number:]))
             break
     return done
+
+
+def fill_features(seconds: float = 20) -> int:
+    """Ask again for the features of posts that were tagged without, while nothing else waits; returns how many."""
+    deadline, done = time.monotonic() + seconds, 0
+    with _in_use, _freed_when_idle():
+        tagger = _active_tagger()
+        if tagger and not hasattr(tagger.predictor.engine, "answer"):
+            features.none_to_come(tagger.release_id)
+            return 0
+        while tagger and time.monotonic() < deadline and not _stopping.is_set() and not Post.objects.waiting().exists():
+            posts = list(features.missing(tagger.release_id)[: tagger.batcher.size()])
+            found = {post.pk: _feature(tagger, post) for post in posts}
+            features.store(tagger.release_id, found, final=True)
+            done += len(found)
+            if not posts:
+                break
+    return done
+
+
+def _feature(tagger: _Tagger, post: Post) -> np.ndarray | None:
+    try:
+        return tagger.batcher.predict([_pixels(tagger.predictor, post)])[0].feature
+    except Exception as error:
+        logger.warning("Post %s has no feature: %s", post.pk, error)
+        return None
 
 
 def _active_tagger() -> _Tagger | None:
@@ -329,12 +358,14 @@ def _store(tagger: _Tagger, posts: list[Post], found: Sequence[Found], claimed_a
 def _write(tagger: _Tagger, posts: list[Post], found: Sequence[Found], claimed_at: datetime) -> int:
     claimed = claiming.claimed(posts, claimed_at)
     ours = set(claimed.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True))
+    kept = [(post, each) for post, each in zip(posts, found, strict=True) if post.pk in ours]
     Prediction.objects.bulk_create(
-        [_row(tagger, post, each) for post, each in zip(posts, found, strict=True) if post.pk in ours],
+        [_row(tagger, post, each) for post, each in kept],
         update_conflicts=True,
         unique_fields=["post", "release"],
         update_fields=["tag_ids", "confidences", "created_at"],
     )
+    features.store(tagger.release_id, {post.pk: each.feature for post, each in kept})
     Post.objects.filter(pk__in=ours).update(
         tagging_state=TaggingState.TAGGED, tagging_attempts=0, tagging_error="", tagging_started_at=None
     )

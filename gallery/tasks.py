@@ -8,6 +8,7 @@ from celery import shared_task
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 
 from gallery import tagging, trying, workers
+from gallery.likeness import search, vectors
 
 
 @worker_ready.connect
@@ -39,6 +40,17 @@ def try_pictures() -> None:
 @shared_task
 def predict_posts(release_id: int, *post_ids: int) -> int:
     return tagging.predict_posts(release_id, *post_ids)
+
+
+@shared_task
+def fill_features() -> int:
+    return tagging.fill_features()
+
+
+@shared_task
+def index_features() -> bool:
+    release_id = search.release_id()
+    return release_id is None or vectors.catch_up(release_id)
 
 
 @shared_task

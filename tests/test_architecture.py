@@ -32,7 +32,19 @@ ROWS = (
     ("tasks",),
     ("reindexing",),
     ("tagging",),
-    ("claiming", "indexing", "pace", "pictures", "profiles", "prose", "sending", "sweeping", "trying", "workers"),
+    (
+        "claiming",
+        "indexing",
+        "likeness",
+        "pace",
+        "pictures",
+        "profiles",
+        "prose",
+        "sending",
+        "sweeping",
+        "trying",
+        "workers",
+    ),
     ("models",),
 )
 

@@ -1,5 +1,6 @@
 from gallery.models.choices import CATEGORY_ORDER, Category, PostStatus, Rating, TaggingState
 from gallery.models.export import Export
+from gallery.models.feature import Feature
 from gallery.models.invitation import Invitation
 from gallery.models.post import THUMBNAIL_SIZES, Post
 from gallery.models.prediction import Prediction
@@ -17,6 +18,7 @@ __all__ = [
     "THUMBNAIL_SIZES",
     "Category",
     "Export",
+    "Feature",
     "Invitation",
     "Post",
     "PostStatus",

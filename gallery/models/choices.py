@@ -48,6 +48,7 @@ class Rating(models.IntegerChoices):
 class PostStatus(models.TextChoices):
     ACTIVE = "active"
     DELETED = "deleted"
+    HELD = "held"  # uploaded, and its uploader has yet to say what becomes of it
 
 
 class TaggingState(models.TextChoices):

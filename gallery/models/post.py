@@ -43,6 +43,13 @@ class Post(models.Model):
     created_at = models.DateTimeField(auto_now_add=True, db_index=True)
     status = models.CharField(max_length=8, choices=PostStatus, default=PostStatus.ACTIVE)
 
+    parent = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="children", db_index=False
+    )
+    merged_into = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="merged", db_index=False
+    )
+
     tagging_state = models.CharField(max_length=8, choices=TaggingState, default=TaggingState.WAITING)
     tagging_attempts = models.SmallIntegerField(default=0)
     tagging_error = models.TextField(blank=True)
@@ -67,6 +74,9 @@ class Post(models.Model):
                 name="post_tagging",
                 condition=models.Q(tagging_state="tagging"),
             ),
+            models.Index(fields=["parent"], name="post_children", condition=models.Q(parent__isnull=False)),
+            models.Index(fields=["merged_into"], name="post_merged", condition=models.Q(merged_into__isnull=False)),
+            models.Index(fields=["uploader"], name="post_held", condition=models.Q(status="held")),
         ]
 
     def __str__(self) -> str:
@@ -76,7 +86,7 @@ class Post(models.Model):
         return reverse("post", args=[self.pk])
 
     def may_be_changed_by(self, user: AbstractBaseUser | AnonymousUser) -> bool:
-        """Deleted, restored, and seen while deleted: by its uploader and the staff."""
+        """Deleted, restored, and seen while deleted or held: by its uploader and the staff."""
         return user.is_authenticated and (user.is_staff or user.pk == self.uploader_id)
 
     @property

@@ -21,12 +21,23 @@ class Verdict(models.Model):
         "gallery.Release", null=True, on_delete=models.SET_NULL, help_text="Whose prediction the person saw"
     )
     confidence = models.SmallIntegerField(null=True, help_text="The byte the person saw; null when not predicted")
+    merged_from = models.ForeignKey(
+        "gallery.Post",
+        null=True,
+        on_delete=models.SET_NULL,
+        related_name="verdicts_given",
+        db_index=False,
+        help_text="The near copy it was said of",
+    )
     origin = models.CharField(max_length=8, choices=Origin, default=Origin.PERSON)
 
     class Meta:
         db_table = "verdict"
         constraints = [models.UniqueConstraint(fields=["post", "tag"], name="verdict_once")]
-        indexes = [models.Index(fields=["tag", "answer"], name="verdict_by_tag")]
+        indexes = [
+            models.Index(fields=["tag", "answer"], name="verdict_by_tag"),
+            models.Index(fields=["merged_from"], name="verdict_merged", condition=models.Q(merged_from__isnull=False)),
+        ]
 
     def __str__(self) -> str:
         return f"post {self.post_id} tag {self.tag_id}: {'yes' if self.answer else 'no'}"

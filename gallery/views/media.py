@@ -24,19 +24,19 @@ _PATH = re.compile(r"(?:original|thumbnail/\d+)/[0-9a-f]{2}/[0-9a-f]{2}/(?P<sha2
 
 @require_safe
 def media(request: HttpRequest, path: str) -> HttpResponseBase:
-    """A picture file. Its name is its hash, so it never changes; a deleted post's is for its people only."""
+    """A picture file. Its name is its hash, so it never changes; a deleted or held post's is for its people only."""
     match = _PATH.fullmatch(path)
     if match is None or match["ext"] not in _TYPES:
         raise Http404("There is no such picture.")
     post = Post.objects.filter(sha256=match["sha256"]).only("status", "uploader_id").first()
-    deleted = post is not None and post.status == PostStatus.DELETED
-    if post is None or (deleted and not post.may_be_changed_by(request.user)):
+    hidden = post is not None and post.status != PostStatus.ACTIVE
+    if post is None or (hidden and not post.may_be_changed_by(request.user)):
         raise Http404("There is no such picture.")
-    if not deleted and request.headers.get("If-None-Match") == _etag(path):
+    if not hidden and request.headers.get("If-None-Match") == _etag(path):
         return HttpResponseNotModified()
     response = _file(path, _TYPES[match["ext"]])
     whose = "private" if settings.SITE_MODE == "members" else "public"
-    response["Cache-Control"] = "private, no-store" if deleted else f"{whose}, max-age=31536000, immutable"
+    response["Cache-Control"] = "private, no-store" if hidden else f"{whose}, max-age=31536000, immutable"
     response["ETag"] = _etag(path)
     response["X-Content-Type-Options"] = "nosniff"
     response["Content-Security-Policy"] = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; sandbox"

@@ -17,9 +17,9 @@ _KEYS = ("q", "page", "before", "after", "show")
 
 
 def visible(request: HttpRequest, pk: int) -> Post:
-    """The post, if this visitor may see it; deleted ones are for their uploader and the staff."""
+    """The post, if this visitor may see it; deleted and held ones are for their uploader and the staff."""
     post = get_object_or_404(Post.objects.select_related("uploader"), pk=pk)
-    if post.status == PostStatus.DELETED and not post.may_be_changed_by(request.user):
+    if post.status != PostStatus.ACTIVE and not post.may_be_changed_by(request.user):
         raise Http404("This post was deleted.")
     return post
 

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand
 from django.urls import reverse
 
 from gallery import inviting, releasing, seeding
+from gallery.likeness import vectors
 from gallery.models import Release
 
 STARTER = settings.BASE_DIR / "tagger" / "releases" / "starter"
@@ -25,6 +26,7 @@ class Command(BaseCommand):
 
     def handle(self, *, demo: bool, address: str, link_file: Path | None, **options: Any) -> None:
         call_command("migrate", interactive=False, verbosity=0)
+        vectors.prepare()
         self._install_starter()
         if demo:
             self.stdout.write("Putting the seed gallery in ...")
