@@ -15,7 +15,7 @@ BANDS = (
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('gallery', '0003_ways_of_running_and_imports'),
+        ('gallery', '0004_saved_searches'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
