@@ -24,6 +24,7 @@ ROWS = (
         "exporting",
         "releasing",
         "retagging",
+        "saving",
         "seeding",
         "inviting",
         "signing_in",

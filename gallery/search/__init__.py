@@ -11,6 +11,7 @@ from gallery.search.listing import MAX_PAGE, Page, beside, find, matching_ids, n
 from gallery.search.nodes import Node, tag_text, to_text
 from gallery.search.parser import parse
 from gallery.search.remedies import Remedy, remedies
+from gallery.search.scopes import without_shape
 from gallery.search.sidebar import page_tags
 from gallery.search.suggest import Suggestion, suggest
 
@@ -36,4 +37,5 @@ __all__ = [
     "suggest",
     "tag_text",
     "to_text",
+    "without_shape",
 ]

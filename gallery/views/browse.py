@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from gallery import profiles, search
+from gallery import profiles, saving, search
 from gallery.captions import captions
 from gallery.models import CATEGORY_ORDER, Category, Post, Tag
 from gallery.search import nodes
@@ -15,6 +18,7 @@ from gallery.views import paging
 
 _SUGGESTIONS = 10
 _REMEDIES = 6
+_SAVED_SHOWN = 12
 _MOST = 8  # rows of each category but general, so that a page of many artists shows more than artists
 
 
@@ -39,9 +43,22 @@ def browse(request: HttpRequest) -> HttpResponse:
         "tags": _sidebar(text, page.post_ids, page.thresholds),
         "tiles": _tiles(page.post_ids, page.thresholds),
     }
+    if request.user.is_authenticated:
+        context |= _saved(request.user, text, page, context["pager"])
     if not page.post_ids:
         context["remedies"] = search.remedies(text, thresholds, viewer=request.user)[:_REMEDIES]
     return render(request, "browse/browse.html", context)
+
+
+def _saved(user: AbstractBaseUser, text: str, page: search.Page, pager: paging.Pager) -> dict[str, Any]:
+    """A member's saved searches for beside the page, and whether this is one of them, which then is seen."""
+    rows = saving.of(user)
+    kept = saving.shown_by(rows, text)
+    if pager.number == 1:
+        saving.mark_seen(kept, page)
+    named = [(name, list(of_name)) for name, of_name in groupby(rows, key=lambda row: row.name)]
+    shown = [(name, of_name[0].query if len(of_name) == 1 else f"search:{name}") for name, of_name in named]
+    return {"kept": kept, "saved": shown[:_SAVED_SHOWN], "saved_more": len(shown) > _SAVED_SHOWN}
 
 
 def _mistake(request: HttpRequest, text: str, error: search.SearchError) -> HttpResponse:
