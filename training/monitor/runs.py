@@ -61,18 +61,18 @@ class Run:
 
 def health(state: dict[str, Any], silent: float | None, pause: float = 0.0) -> tuple[str, str]:
     """(running, silent, crashed, stopped or finished; a sentence where there is something to say)"""
-    status, again = state.get("status"), "The same training command goes on from the last checkpoint."
+    status, again = state.get("status"), "the same training command goes on from the last checkpoint."
     if status == "finished":
         return "finished", ""
     if status in ("stopped", "failed"):
         error = str(state.get("error") or "")
         return (
-            ("crashed", f"The run ended with an error: {error}") if error else ("stopped", f"It was stopped. {again}")
+            ("crashed", f"The run ended with an error: {error}") if error else ("stopped", f"It was stopped; {again}")
         )
     if silent is not None and silent > 2 and gone(state, silent):
-        return "crashed", f"Its process ({state['pid']}) is gone; the last news is {in_words(silent)} old. {again}"
+        return "crashed", f"Its process ({state['pid']}) is gone; the last news is {in_words(silent)} old; {again}"
     if silent is not None and silent > max(SILENT_SECONDS, SILENT_PAUSES * pause):
-        return "silent", f"No news for {in_words(silent)}. Look at its console; if it ended: {again}"
+        return "silent", f"No news for {in_words(silent)}. Look at its console; if it ended, {again}"
     return "running", ""
 
 

@@ -39,7 +39,7 @@ export function categoryTable(run) {
   const over = h("tr", {}, h("th", { colspan: "2" }), stages.map((stage) => h("th", { colspan: "4", scope: "colgroup" }, `${stage} stage`)));
   const head = heads(["Category", "True tags", ...columns.map(([, side, what]) => `${what}, ${title[side]}`)]);
   head.prepend(over);
-  return h("div", { class: "table-wrap", tabindex: "0", role: "region", "aria-label": "By category" }, h("table", { class: "table" },
+  return h("div", { class: "table-wrap", tabindex: "0", role: "region", "aria-label": "By category" }, h("table", { class: "table table-dense" },
     h("caption", {}, `By category, newest ${kind === "validation" ? "validation" : "training report"}`), head,
     h("tbody", {}, [...found].map(([category, one]) => h("tr", {},
       h("th", { scope: "row", class: `c-${category}` }, category !== "overall" && h("span", { class: "swatch" }), words(category)),
