@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -26,11 +26,11 @@ import numpy as np
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.files.storage import default_storage
-from django.db import DatabaseError, connection, transaction
+from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
-from gallery import indexing, profiles, tagging
+from gallery import indexing, locking, profiles, tagging
 from gallery.models import Category, Export, Post, Rating, Release, Tag, TagIndex, Verdict
 
 if TYPE_CHECKING:
@@ -111,19 +111,9 @@ def sweep() -> int:
 
 @contextmanager
 def _held(row: Export) -> Iterator[bool]:
-    """Be the only one to write an export that runs; False when another does, or it ended.
-
-    The lock ends with its database session, so that a killed writer holds it no longer.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute("select pg_try_advisory_lock(%s, %s)", [_LOCK, row.pk])
-        held = cursor.fetchone()[0]
-    try:
-        yield held and Export.objects.filter(pk=row.pk, state=Export.State.RUNNING).exists()
-    finally:
-        if held:
-            with suppress(DatabaseError), connection.cursor() as cursor:
-                cursor.execute("select pg_advisory_unlock(%s, %s)", [_LOCK, row.pk])
+    """Be the only one to write an export that runs; False when another does, or it ended."""
+    with locking.held(_LOCK, row.pk) as ours:
+        yield ours and Export.objects.filter(pk=row.pk, state=Export.State.RUNNING).exists()
 
 
 def _fail(row: Export, sentence: str) -> None:

@@ -171,7 +171,15 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
 # What takes minutes never stands before what is looked after every half minute, nor before an upload's tags.
 _QUEUES = {
     "tagging": ("tag_waiting", "try_pictures", "predict_posts", "fill_features"),
-    "long": ("index_features", "run_export", "install_seed", "rebuild_after_change", "rebuild_posts"),
+    "long": (
+        "get_release",
+        "index_features",
+        "install_seed",
+        "rebuild_after_change",
+        "rebuild_posts",
+        "rebuild_with_tags",
+        "run_export",
+    ),
 }
 CELERY_TASK_ROUTES = {f"gallery.tasks.{name}": {"queue": queue} for queue, names in _QUEUES.items() for name in names}
 CELERY_TASK_DEFAULT_QUEUE = "default"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -18,6 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +35,8 @@ from gallery.models import Post, Prediction, Release, TaggingState
 from gallery.profiles import to_bytes
 from gallery.sending import send, wake
 from gallery.sweeping import finish_runs, sweep
+from tagger.importing.download import bytes_here
+from tagger.importing.published import offers
 from tagger.release import ReleaseError, ReleaseFolder
 from tagger.release import read as read_release
 from tagger.thresholds import site_profiles
@@ -47,8 +51,12 @@ __all__ = [
     "ReleaseFolder",
     "busy_seconds",
     "fill_features",
+    "bytes_here",
     "finish_runs",
     "held",
+    "import_command",
+    "is_stopping",
+    "offers",
     "predict_posts",
     "problem",
     "read_release",
@@ -101,6 +109,17 @@ _stopping = threading.Event()
 def stop() -> None:
     """The worker is ending: finish the batch in the model, let all others wait for the next start."""
     _stopping.set()
+
+
+def is_stopping() -> bool:
+    return _stopping.is_set()
+
+
+def import_command(kind: str, repository: str, stages: str, name: str, title: str, folder: Path) -> list[str]:
+    """The program that downloads into `files` of this folder and makes the release in `release` of it."""
+    words = ["--download", "--progress", "--repository", repository, "--stages", stages, "--name", name]
+    words += ["--title", title, "--from", str(folder / "files"), "--out", str(folder / "release")]
+    return [sys.executable, "-m", "tagger", "import", kind, *words]
 
 
 def held() -> workers.Held | None:

@@ -55,10 +55,10 @@ def index_features() -> bool:
 
 @shared_task
 def sweep() -> int:
-    from gallery import exporting
+    from gallery import exporting, importing
 
     trying.forget_old()
-    return tagging.sweep() + exporting.sweep()
+    return tagging.sweep() + exporting.sweep() + importing.sweep()
 
 
 @shared_task
@@ -94,6 +94,13 @@ def run_export(export_id: int) -> None:
     from gallery import exporting
 
     exporting.run(export_id)
+
+
+@shared_task
+def get_release(import_id: int) -> None:
+    from gallery import importing
+
+    importing.run(import_id)
 
 
 @shared_task

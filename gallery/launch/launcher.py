@@ -154,7 +154,7 @@ class Launcher:
         beat = celery("beat", "--schedule", str(self.servers.sockets / "beat"), "--loglevel", "WARNING")
         own = (
             ("default worker", worker("default", 2)),
-            ("long worker", worker("long", 2)),
+            ("long worker", worker("long", 4)),
             ("beat", beat),
         )
         self.services = [

@@ -11,10 +11,10 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from gallery import comparing, prose, releasing
+from gallery import comparing, importing, prose, releasing, tagging
 from gallery.forms import PathForm
 from gallery.http import staff_only
-from gallery.models import CATEGORY_ORDER, Category, Release, Tag
+from gallery.models import CATEGORY_ORDER, Category, Release, ReleaseImport, Tag
 
 
 @require_safe
@@ -27,7 +27,15 @@ def releases(request: HttpRequest) -> HttpResponse:
 def _list(request: HttpRequest, form: PathForm) -> HttpResponse:
     found = Release.objects.order_by("-active", "-installed_at").annotate(tagged=Count("predictions"))
     rows = [(release, releasing.facts(release), _vocabulary(release)) for release in found]
-    return render(request, "staff/releases.html", {"releases": rows, "form": form})
+    imports = ReleaseImport.objects.exclude(state=ReleaseImport.State.DONE)
+    installed = {release.name for release in found}
+    context = {
+        "releases": rows,
+        "form": form,
+        "imports": [(row, importing.title(row)) for row in imports],
+        "offers": [offer for offer in tagging.offers() if offer.key not in installed],
+    }
+    return render(request, "staff/releases.html", context)
 
 
 @require_POST

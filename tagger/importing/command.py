@@ -29,6 +29,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--descriptor", type=Path, help="JSON file, for onnx; tagger/descriptor.py explains it")
     parser.add_argument("--name", help="short name of the release (default: the folder's)")
     parser.add_argument("--title", help="what people read (default: the tagger's name)")
+    parser.add_argument("--progress", action="store_true", help="say how far it is in lines of JSON, for programs")
     parser.add_argument("--replace", action="store_true", help="write over a release that is there")
     return parser
 
@@ -52,6 +53,7 @@ def run(options: argparse.Namespace) -> ReleaseFolder:
     source, origin = options.source, ""
     if options.download:
         source, origin = fetch(options, published)
+        report(options, files=None)
     if source is None:
         raise ReleaseError("Name the folder of the published files with --from FOLDER, or give --download.")
     title = options.title or published.title
@@ -72,6 +74,12 @@ def run(options: argparse.Namespace) -> ReleaseFolder:
     )
 
 
+def report(options: argparse.Namespace, *, files: dict[str, int] | None) -> None:
+    """The files to come with their bytes; null when they are here and the release is being made."""
+    if options.progress:
+        print(json.dumps({"files": files}), flush=True)
+
+
 def wanted(options: argparse.Namespace) -> Published:
     """What is published under this kind, with what was asked for on the command line."""
     if options.kind == "onnx":
@@ -82,7 +90,9 @@ def wanted(options: argparse.Namespace) -> Published:
     published = PUBLISHED[options.kind]
     if options.kind == "camie-v1" and options.stages == "initial":
         published = replace(published, files=(("model_initial.safetensors",), *published.files[1:]))
-    return replace(published, repository=options.repository) if options.repository else published
+    if options.repository in (None, published.repository):
+        return published
+    return replace(published, repository=options.repository, revision="main")  # the pinned one is not of this one
 
 
 def read_descriptor(options: argparse.Namespace) -> dict[str, Any]:
@@ -99,6 +109,11 @@ def fetch(options: argparse.Namespace, published: Published) -> tuple[Path, str]
     if not published.files:
         raise ReleaseError("Only the taggers known by name can be downloaded; name your files' folder with --from.")
     folder = options.source or options.out.absolute().parent / f"{options.out.name}-files"
-    revision = options.revision or ("main" if options.repository else None)
-    commit = download(published, folder, revision=revision, endpoint=options.endpoint)
+    commit = download(
+        published,
+        folder,
+        revision=options.revision,
+        endpoint=options.endpoint,
+        plan=lambda sizes: report(options, files=sizes),
+    )
     return folder, f"{published.repository} at commit {commit}"

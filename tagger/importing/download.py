@@ -4,7 +4,7 @@ An interrupted download goes on where it stopped when started again. What is the
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,21 @@ def download(
     revision: str | None = None,
     endpoint: str | None = None,
     tell: Callable[[str], object] = print,
+    plan: Callable[[dict[str, int]], object] = lambda sizes: None,
 ) -> str:
-    """The commit that was fetched. Raises ReleaseError with the remedy."""
+    """The commit that was fetched. Raises ReleaseError with the remedy.
+
+    `plan` is told the files to come with their bytes, before the first.
+    """
     import httpx2
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     repository, revision = published.repository, revision or published.revision
     try:
@@ -31,6 +41,7 @@ def download(
         there = {file.rfilename: file for file in info.siblings or []}
         names = choose_files(published, there)
         tell(f"{repository} at commit {info.sha}")
+        plan({name: there[name].size or 0 for name in names})
         for name in names:
             _fetch(repository, info.sha, there[name], folder, endpoint, tell)
     except GatedRepoError as error:
@@ -41,6 +52,11 @@ def download(
         raise ReleaseError(f"{repository} has no revision {revision}; choose one with --revision.") from error
     except RepositoryNotFoundError as error:
         raise ReleaseError(f"There is no public repository {repository}; choose one with --repository.") from error
+    except (httpx2.ConnectError, LocalEntryNotFoundError) as error:
+        raise ReleaseError(
+            f"The hub can't be reached ({_first_line(error)}): see that this machine is on the network, then start"
+            " again; what is here already stays. Or get the files elsewhere and name their folder with --from."
+        ) from error
     except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
         raise ReleaseError(f"The download stopped ({error}); start it again to go on where it stopped.") from error
     return str(info.sha)
@@ -60,13 +76,23 @@ def choose_files(published: Published, there: Mapping[str, Any]) -> list[str]:
 def _fetch(
     repository: str, commit: str, file: Any, folder: Path, endpoint: str | None, tell: Callable[[str], object]
 ) -> None:
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
 
     target = folder / file.rfilename
     if target.is_file() and is_whole(target, file):
         tell(f"{file.rfilename} is here already")
         return
-    hf_hub_download(repository, file.rfilename, revision=commit, local_dir=folder, endpoint=endpoint)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = part_of(target)
+    if file.size is not None and _size(unfinished) > file.size:
+        unfinished.unlink()
+    url = hf_hub_url(repository, file.rfilename, revision=commit, endpoint=endpoint)
+    # The library's own download keeps no part of a file for the next run; its transfer does.
+    with unfinished.open("ab") as stream:
+        http_get(url, stream, resume_size=stream.tell(), headers=build_hf_headers(), expected_size=file.size)
+    unfinished.replace(target)
     if not is_whole(target, file):
         target.unlink()
         raise ReleaseError(f"{file.rfilename} came damaged: its checksum is wrong; start the download again.")
@@ -82,6 +108,27 @@ def is_whole(target: Path, file: Any) -> bool:
         return True
     header = f"blob {target.stat().st_size}\0".encode()
     return _digest(hashlib.sha1(header, usedforsecurity=False), target) == file.blob_id
+
+
+def part_of(target: Path) -> Path:
+    """Where a file gathers until it is whole."""
+    return target.with_name(f"{target.name}.part")
+
+
+def bytes_here(folder: Path, names: Iterable[str]) -> int:
+    """How much of these files has come so far."""
+    return sum(_size(folder / name) + _size(part_of(folder / name)) for name in names)
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:  # not there yet, or finished and renamed just now
+        return 0
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _digest(checksum: Any, file: Path) -> str:

@@ -146,6 +146,54 @@ JOYTAG = Published(
     },
 )
 
+
+@dataclass(frozen=True)
+class Offer:
+    """One tagger that can be had by name: its words for `python -m tagger import`, and what people read."""
+
+    key: str
+    kind: str
+    repository: str
+    title: str
+    stages: str = "full"
+    licence: str = ""
+
+
+def offers() -> list[Offer]:
+    """Everything that can be downloaded; a key is good as a release's name, too."""
+    wd = {
+        "vit": "ViT",
+        "swinv2": "SwinV2",
+        "convnext": "ConvNeXt",
+        "vit-large": "ViT large",
+        "eva02-large": "EVA02 large",
+    }
+    return [
+        Offer("camie-v1", "camie-v1", CAMIE_V1.repository, CAMIE_V1.title, "full", CAMIE_V1.licence),
+        Offer(
+            "camie-v1-initial",
+            "camie-v1",
+            CAMIE_V1.repository,
+            f"{CAMIE_V1.title}, initial stage only",
+            "initial",
+            CAMIE_V1.licence,
+        ),
+        Offer("camie-v2", "camie-v2", CAMIE_V2.repository, CAMIE_V2.title, licence=CAMIE_V2.licence),
+        *(
+            Offer(
+                f"wd-{name}-v3",
+                "wd-v3",
+                f"SmilingWolf/wd-{name}-tagger-v3",
+                f"WD {title} Tagger v3",
+                licence=WD_V3.licence,
+            )
+            for name, title in wd.items()
+        ),
+        Offer("pixai-v0.9", "pixai-v0.9", PIXAI_V0_9.repository, PIXAI_V0_9.title, licence=PIXAI_V0_9.licence),
+        Offer("joytag", "joytag", JOYTAG.repository, JOYTAG.title, licence=JOYTAG.licence),
+    ]
+
+
 PUBLISHED = {
     "camie-v1": CAMIE_V1,
     "camie-v2": CAMIE_V2,

@@ -48,13 +48,13 @@ def test_a_rule_on_a_large_site_is_left_to_a_worker(
 ):
     monkeypatch.setattr(reindexing, "AT_ONCE", 0)
     broker = redis.from_url(settings.REDIS_URL)
-    broker.delete("default")
+    broker.delete("long")
     rule = {"tag": Tag.objects.get(name="cat").pk, "implied": make_tag("animal").pk}
     with django_capture_on_commit_callbacks(execute=True):
         page = admin.post(reverse("admin:gallery_tagimplication_add"), rule, follow=True)
     assert b"follow in the background" in page.content
     assert names(post) == {"cat"}
-    sent = json.loads(broker.lpop("default"))
+    sent = json.loads(broker.lpop("long"))
     assert sent["headers"]["task"] == "gallery.tasks.rebuild_with_tags"
     tasks.rebuild_with_tags(*json.loads(base64.b64decode(sent["body"]))[0])
     assert names(post) == {"cat", "animal"}

@@ -153,10 +153,10 @@ def test_an_export_that_another_worker_writes_is_left_to_it(judged, elsewhere):
 
 def test_an_export_whose_message_was_lost_is_sent_again(judged):
     row, broker = Export.objects.create(), redis.from_url(site.REDIS_URL)
-    broker.delete("default")
-    assert exporting.sweep() == 0 and broker.llen("default") == 0
+    broker.delete("long")
+    assert exporting.sweep() == 0 and broker.llen("long") == 0
     Export.objects.update(created_at=timezone.now() - timedelta(hours=1))
-    assert exporting.sweep() == 0 and broker.llen("default") == 1
+    assert exporting.sweep() == 0 and broker.llen("long") == 1
     broker.delete("default")
     row.refresh_from_db()
     assert row.state == "running"

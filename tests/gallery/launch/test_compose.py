@@ -48,7 +48,7 @@ def _words_of_launcher() -> dict[str, list[str]]:
     return {
         "web": launcher.web_server("0.0.0.0", 8000),
         "worker-default": tagging.worker("default", 2),
-        "worker-long": tagging.worker("long", 2),
+        "worker-long": tagging.worker("long", 4),
     }
 
 

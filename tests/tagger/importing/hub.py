@@ -13,15 +13,25 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Hub:
-    """`cut` maps a file to how many bytes its next answers carry before the connection breaks, once each."""
+    """`cut` maps a file to how many bytes its next answers carry before the connection breaks, once each.
+
+    `hold` maps one to how many bytes it sends before it waits for `release`.
+    """
 
     repository: str
     files: dict[str, bytes]
     large: set[str]
     cut: dict[str, int] = field(default_factory=dict)
+    hold: dict[str, int] = field(default_factory=dict)
+    free: threading.Event = field(default_factory=threading.Event)
     damaged: set[str] = field(default_factory=set)
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     address: str = ""
+
+    def release(self) -> None:
+        """Let held files go on, and hold none any more."""
+        self.hold.clear()
+        self.free.set()
 
     def listing(self) -> dict[str, object]:
         siblings = []
@@ -78,7 +88,20 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 start = int(wanted.removeprefix("bytes=").split("-")[0])
                 headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
                 status, content = 206, content[start:]
-            self.send(status, content, headers, with_body, hub.cut.pop(name, None) if with_body else None)
+            if with_body and name in hub.hold:
+                self.send_slowly(status, content, headers, hub.hold[name])
+            else:
+                self.send(status, content, headers, with_body, hub.cut.pop(name, None) if with_body else None)
+
+        def send_slowly(self, status: int, body: bytes, headers: dict[str, str], first: int) -> None:
+            self.send(status, body, headers, with_body=False)
+            try:
+                self.wfile.write(body[:first])
+                self.wfile.flush()
+                hub.free.wait(60)
+                self.wfile.write(body[first:])
+            except OSError:  # whoever asked has gone
+                self.close_connection = True
 
         def send(
             self, status: int, body: bytes, headers: dict[str, str], with_body: bool, cut: int | None = None

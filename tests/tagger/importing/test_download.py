@@ -1,5 +1,8 @@
 """Downloads from a hub on this machine, through the hub's own library."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,9 +10,10 @@ import pytest
 
 from tagger import release
 from tagger.importing import command
-from tagger.importing.download import choose_files, download
-from tagger.importing.published import CAMIE_V1, JOYTAG, PUBLISHED
+from tagger.importing.download import bytes_here, choose_files, download
+from tagger.importing.published import CAMIE_V1, JOYTAG, PUBLISHED, offers
 from tagger.release import ReleaseError
+from tests.stack import eventually
 from tests.tagger.importing import hub as hubs
 from tests.tagger.importing.test_onnx_model import joytag
 
@@ -60,6 +64,31 @@ def test_a_broken_connection_goes_on_where_it_stopped(hub: hubs.Hub, tmp_path: P
     assert ranges == [None, f"bytes={10 * 2**20}-"]
 
 
+def test_a_killed_download_goes_on_where_it_stopped(hub: hubs.Hub, tmp_path: Path) -> None:
+    whole = hub.files["model.onnx"] = hub.files["model.onnx"] + bytes(25_000_000)
+    hub.hold["model.onnx"] = 15_000_000
+    words = ["import", "joytag", "--download", "--endpoint", hub.address, "--from", str(tmp_path / "files")]
+    command_line = [sys.executable, "-m", "tagger", *words, "--out", str(tmp_path / "release")]
+    process = subprocess.Popen(command_line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert eventually(lambda: bytes_here(tmp_path / "files", ["model.onnx"]) >= 10 * 2**20, 60)
+    process.kill()
+    process.wait()
+    hub.release()
+    came = bytes_here(tmp_path / "files", ["model.onnx"])
+    hub.requests.clear()
+    fetch(hub, tmp_path / "files")
+    assert (tmp_path / "files" / "model.onnx").read_bytes() == whole
+    ranges = [wanted for method, path, wanted in hub.requests if method == "GET" and path.endswith("model.onnx")]
+    assert ranges == [f"bytes={came}-"]
+
+
+def test_a_part_that_is_too_long_begins_anew(hub: hubs.Hub, tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "model.onnx.part").write_bytes(b"of another model" * 1_000_000)
+    fetch(hub, tmp_path / "files")
+    assert (tmp_path / "files" / "model.onnx").read_bytes() == hub.files["model.onnx"]
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "top_tags.txt"])
 def test_a_wrong_checksum_keeps_nothing(hub: hubs.Hub, tmp_path: Path, name: str) -> None:
     hub.damaged.add(name)
@@ -83,8 +112,24 @@ def test_what_the_hub_lacks_is_a_sentence(hub: hubs.Hub, tmp_path: Path) -> None
 
 
 def test_without_a_hub_the_download_says_how_to_go_on(tmp_path: Path) -> None:
-    with pytest.raises(ReleaseError, match="start it again to go on where it stopped"):
+    with pytest.raises(ReleaseError, match="hub can't be reached .* on the network, then start again"):
         download(JOYTAG, tmp_path, endpoint="http://127.0.0.1:9", tell=lambda line: None)
+
+
+def test_progress_is_said_in_lines_of_json(hub: hubs.Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["joytag", "--download", "--progress", "--endpoint", hub.address, "--out", str(tmp_path / "release")]
+    assert command.main(words) == 0
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    sizes = {name: len(hub.files[name]) for name in ("model.onnx", "top_tags.txt", "README.md")}
+    assert said == [{"files": sizes}, {"files": None}]
+    assert bytes_here(tmp_path / "release-files", sizes) == sum(sizes.values())
+
+
+def test_every_offer_is_a_tagger_known_by_name() -> None:
+    keys = [offer.key for offer in offers()]
+    assert len(set(keys)) == len(keys) == 10
+    assert {offer.kind for offer in offers()} == set(PUBLISHED)
+    assert all(release.NAME.fullmatch(key) for key in keys)
 
 
 def test_either_published_place_will_do() -> None:
