@@ -15,6 +15,7 @@ from gallery.views import (
     release,
     release_files,
     release_import,
+    review,
     saved_search,
     seed,
     staff,
@@ -50,6 +51,7 @@ _reading = [
 
 # Doing: uploading, profiles, accounts, the staff's pages.
 _doing = [
+    path("review/", review.review, name="review"),
     path("upload/", upload.upload, name="upload"),
     path("upload/<int:pk>/", upload.upload_status, name="upload_status"),
     path("profiles/", profile.list_profiles, name="profiles"),

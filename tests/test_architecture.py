@@ -26,6 +26,7 @@ ROWS = (
         "releasing",
         "retagging",
         "saving",
+        "reviewing",
         "seeding",
         "inviting",
         "signing_in",

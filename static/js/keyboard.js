@@ -1,4 +1,4 @@
-// Keys of every page: `/` search, arrows or j k through posts and pages, y n u for the tag in focus.
+// Keys of every page: `/` search, arrows or j k through posts and pages, y n u for the tag in focus or under review.
 
 const FIELDS = "input, textarea, select, [contenteditable]";
 
@@ -12,10 +12,10 @@ function focus(selector) {
 }
 
 function verdict(value) {
-  const row = document.activeElement?.closest("[data-tag]");
+  const row = document.activeElement?.closest("[data-tag]") ?? document.querySelector("[data-question]");
   const button = value === "undo" ? row?.querySelector(".undo") : row?.querySelector(`.${value}`);
   if (!button) return;
-  row.querySelector(".tag").focus(); // HTMX finds the focus again by id when the panel is new
+  if (row.matches("[data-tag]")) row.querySelector(".tag").focus(); // HTMX finds the focus again by id when the panel is new
   button.click();
 }
 
