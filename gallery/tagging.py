@@ -9,30 +9,24 @@ claimed it when, and the sweep returns what hung.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from django.conf import settings
 from django.core.cache import cache
 from django.core.files.storage import default_storage
-from django.db import transaction
-from django.utils import timezone
+from PIL.Image import Image
 
-from gallery import claiming, indexing, pace, pictures, trying, workers
+from gallery import batching, pictures, trying, workers
+from gallery.batching import Tagger, pixels_of, row_of
 from gallery.likeness import features
-from gallery.models import Post, Prediction, Release, TaggingState
-from gallery.profiles import to_bytes
+from gallery.models import Post, Prediction, Release
 from gallery.sending import send, wake
 from gallery.sweeping import finish_runs, sweep
 from tagger.importing.download import bytes_here
@@ -40,11 +34,6 @@ from tagger.importing.published import offers
 from tagger.release import ReleaseError, ReleaseFolder
 from tagger.release import read as read_release
 from tagger.thresholds import site_profiles
-
-if TYPE_CHECKING:
-    from tagger.batching import Batcher
-    from tagger.inference import Prediction as Found
-    from tagger.inference import Predictor
 
 __all__ = [
     "ReleaseError",
@@ -71,36 +60,12 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-_DECODERS = max(4, os.cpu_count() or 1)
-_AHEAD = 3  # batches under way: one in the model, one ready for it, one being decoded
+_CHECKED_POSTS = 32  # to compare the modes on where a release brings no pictures
 _PROBLEM = "tagger:problem"
 _PROBLEM_SECONDS = 120  # the sweep wakes a worker every 30 seconds, which says it again
 
 
-@dataclass
-class _Tagger:
-    """The model in this process's memory."""
-
-    release_id: int
-    predictor: Predictor
-    batcher: Batcher
-    tag_ids: np.ndarray  # tag id of each vocabulary index
-
-
-@dataclass
-class _Batch:
-    posts: list[Post]
-    claimed_at: datetime
-    pixels: Sequence[Future[np.ndarray]] = ()
-    found: Future[list[Found]] = field(default_factory=Future)
-
-    @property
-    def alone(self) -> bool:
-        """Whether this is a post that was begun before and never finished."""
-        return self.posts[0].tagging_attempts > 1
-
-
-_loaded: _Tagger | None = None  # one model a process, replaced when another release becomes active
+_loaded: Tagger | None = None  # one model a process, replaced when another release becomes active
 _in_use = threading.Lock()  # held while posts are tagged, so that the model is not freed meanwhile
 _last_used = 0.0
 _stopping = threading.Event()
@@ -125,7 +90,10 @@ def import_command(kind: str, repository: str, stages: str, name: str, title: st
 def held() -> workers.Held | None:
     """The model in this process's memory."""
     tagger = _loaded
-    return workers.Held(tagger.release_id, tagger.predictor.stage, "exact", "torch") if tagger else None
+    if tagger is None:
+        return None
+    predictor = tagger.predictor
+    return workers.Held(tagger.release_id, predictor.stage, predictor.mode, predictor.engine.title)
 
 
 def busy_seconds() -> float:
@@ -141,63 +109,16 @@ def tag_waiting(seconds: float = 60) -> int:
     with _in_use, _freed_when_idle():
         wanted = not _stopping.is_set() and Post.objects.waiting().exists()
         tagger = _active_tagger() if wanted else None
-        return _tag_with(tagger, time.monotonic() + seconds) if tagger else 0
+        return _tag(tagger, time.monotonic() + seconds) if tagger else 0
 
 
-def _tag_with(tagger: _Tagger, deadline: float) -> int:
-    tagged, under_way = 0, deque[_Batch]()
-    with ThreadPoolExecutor(_DECODERS, "decode") as decoders, ThreadPoolExecutor(1, "model") as model:
-        try:
-            _take(tagger, under_way, decoders, model, most=1)
-            if under_way and Post.objects.waiting().exists():
-                wake()
-            while under_way and not _stopping.is_set() and _is_active(tagger):
-                if time.monotonic() < deadline:
-                    _take(tagger, under_way, decoders, model)
-                tagged += _finish(tagger, under_way.popleft(), model)
-                trying.tag(
-                    tagger.predictor, tagger.tag_ids, tagger.release_id, lambda *call: model.submit(*call).result()
-                )
-                if not under_way and time.monotonic() < deadline:
-                    _take(tagger, under_way, decoders, model)
-        finally:
-            tagged += _wind_up(tagger, under_way, model)
-    return tagged
-
-
-def _take(
-    tagger: _Tagger,
-    under_way: deque[_Batch],
-    decoders: ThreadPoolExecutor,
-    model: ThreadPoolExecutor,
-    most: int = _AHEAD,
-) -> None:
-    """Claim batches until enough are under way, and begin to decode and predict them.
-
-    Only the model's thread runs the model and only the caller's uses the database.
-    """
-    while len(under_way) < most and not any(batch.alone for batch in under_way):
-        claimed_at = timezone.now()
-        posts = claiming.claim(tagger.batcher.size(), claimed_at, fresh_only=bool(under_way))
-        if not posts:
-            return
-        batch = _Batch(posts, claimed_at, [decoders.submit(_pixels, tagger.predictor, post) for post in posts])
-        batch.found = model.submit(_predict, tagger, batch.pixels)
-        under_way.append(batch)
-
-
-def _wind_up(tagger: _Tagger, under_way: deque[_Batch], model: ThreadPoolExecutor) -> int:
-    """Before leaving early: what the model has begun is finished, the rest waits again."""
-    tagged = 0
-    while under_way:
-        batch = under_way.popleft()
-        if batch.found.cancel():
-            for pixels in batch.pixels:
-                pixels.cancel()
-            claiming.put_back(batch.posts, batch.claimed_at)
-        else:
-            tagged += _finish(tagger, batch, model)
-    return tagged
+def _tag(tagger: Tagger, deadline: float) -> int:
+    return batching.tag_until(
+        tagger,
+        deadline,
+        lambda: not _stopping.is_set() and _is_active(tagger),
+        lambda run: trying.tag(tagger.predictor, tagger.tag_ids, tagger.release_id, run),
+    )
 
 
 def try_pictures() -> None:
@@ -227,11 +148,11 @@ def predict_posts(release_id: int, *post_ids: int, seconds: float = 30) -> int:
     tagger, done, deadline = _open(release), 0, time.monotonic() + seconds
     for number, post in enumerate(posts, 1):
         try:
-            found = tagger.predictor.predict_prepared([_pixels(tagger.predictor, post)])[0]
+            found = tagger.predictor.predict_prepared([pixels_of(tagger.predictor, post)])[0]
         except Exception as error:
             logger.warning("Post %s could not be tagged by %s: %s", post.pk, release.name, error)
             continue
-        Prediction.objects.bulk_create([_row(tagger, post, found)], ignore_conflicts=True)
+        Prediction.objects.bulk_create([row_of(tagger, post, found)], ignore_conflicts=True)
         features.store(release_id, {post.pk: found.feature})
         done += 1
         if time.monotonic() > deadline and posts[number:]:
@@ -258,21 +179,21 @@ def fill_features(seconds: float = 20) -> int:
     return done
 
 
-def _feature(tagger: _Tagger, post: Post) -> np.ndarray | None:
+def _feature(tagger: Tagger, post: Post) -> np.ndarray | None:
     try:
-        return tagger.batcher.predict([_pixels(tagger.predictor, post)])[0].feature
+        return tagger.batcher.predict([pixels_of(tagger.predictor, post)])[0].feature
     except Exception as error:
         logger.warning("Post %s has no feature: %s", post.pk, error)
         return None
 
 
-def _active_tagger() -> _Tagger | None:
+def _active_tagger() -> Tagger | None:
     """The active release's model, loaded on first use in this process; None without an active release."""
     global _loaded
     release = Release.objects.filter(active=True).first()
     if release is None:
         return None
-    if _loaded is None or _loaded.release_id != release.pk:
+    if _loaded is None or (_loaded.release_id, _loaded.way) != (release.pk, release.way):
         _loaded = None  # let the old model's memory go before the new one comes
         try:
             _loaded = _open(release)
@@ -289,13 +210,35 @@ def problem() -> str:
     return cache.get(_PROBLEM, "")
 
 
-def _open(release: Release) -> _Tagger:
+def _open(release: Release) -> Tagger:
     from tagger.batching import Batcher
     from tagger.inference import Predictor
 
-    predictor = Predictor(release.path, device=settings.TAGGER_DEVICE, threads=settings.TAGGER_THREADS)
+    predictor = Predictor(
+        release.path, settings.TAGGER_DEVICE, release.stage, settings.TAGGER_THREADS, release.engine, release.mode
+    )
     batcher = Batcher(predictor, settings.TAGGER_BATCH)
-    return _Tagger(release.pk, predictor, batcher, np.array(release.tag_ids, np.int64))
+    return Tagger(release.pk, release.way, predictor, batcher, np.array(release.tag_ids, np.int64))
+
+
+def check_fast(release: Release) -> dict[str, Any]:
+    """Whether this machine can run a release in fast mode, and finds the same tags then; the tagger's gate as JSON.
+
+    On the release's calibration pictures, or where it has none on the site's newest posts.
+    """
+    from tagger import fast
+
+    shown = fast.calibration_pictures(release.path) or list(_newest_pictures())
+    return fast.check(release.path, shown, settings.TAGGER_DEVICE, settings.TAGGER_THREADS).to_json()
+
+
+def _newest_pictures() -> Iterator[Image]:
+    for post in Post.objects.active().order_by("-pk")[:_CHECKED_POSTS]:
+        try:
+            with default_storage.open(post.file_path) as file, pictures.open_picture(file) as image:
+                yield pictures.upright(image).copy()
+        except Exception as error:  # a post without its picture says nothing about the release
+            logger.warning("Post %s is left out of the check: %s", post.pk, error)
 
 
 @contextmanager
@@ -325,79 +268,6 @@ def _free(last_used: float) -> None:
             logger.info("The model is freed after %d idle seconds", settings.TAGGER_IDLE_SECONDS)
 
 
-def _is_active(tagger: _Tagger) -> bool:
-    return Release.objects.filter(pk=tagger.release_id, active=True).exists()
-
-
-def _pixels(predictor: Predictor, post: Post) -> np.ndarray:
-    with default_storage.open(post.file_path) as file:
-        if post.ext == "jpg":
-            pixels = predictor.prepare_jpeg(file)
-            if pixels is not None:
-                return pixels
-        with pictures.open_picture(file) as image:
-            return predictor.prepare(pictures.upright(image))
-
-
-def _predict(tagger: _Tagger, pixels: Sequence[Future[np.ndarray]]) -> list[Found]:
-    return tagger.batcher.predict([each.result() for each in pixels])
-
-
-def _finish(tagger: _Tagger, batch: _Batch, model: ThreadPoolExecutor) -> int:
-    """Store what was found in a batch; when that fails, take each post by itself, so that one fails alone."""
-    try:
-        return _store(tagger, batch.posts, batch.found.result(), batch.claimed_at)
-    except Exception:
-        logger.warning("A batch of %d failed: trying its posts one by one", len(batch.posts), exc_info=True)
-    tagged = 0
-    for post, pixels in zip(batch.posts, batch.pixels, strict=True):
-        try:
-            found = model.submit(_predict, tagger, [pixels]).result()
-            tagged += _store(tagger, [post], found, batch.claimed_at)
-        except Exception as error:
-            logger.warning("Post %s could not be tagged: %s", post.pk, error)
-            claiming.give_back(claiming.claimed([post], batch.claimed_at), _reason(error))
-    return tagged
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "The picture's file is missing from the storage."
-    return str(error) or type(error).__name__
-
-
-def _store(tagger: _Tagger, posts: list[Post], found: Sequence[Found], claimed_at: datetime) -> int:
-    """Write what was found in the posts that are still ours."""
-    with transaction.atomic():
-        stored = _write(tagger, posts, found, claimed_at)
-    pace.count(stored)
-    return stored
-
-
-def _write(tagger: _Tagger, posts: list[Post], found: Sequence[Found], claimed_at: datetime) -> int:
-    claimed = claiming.claimed(posts, claimed_at)
-    ours = set(claimed.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True))
-    kept = [(post, each) for post, each in zip(posts, found, strict=True) if post.pk in ours]
-    Prediction.objects.bulk_create(
-        [_row(tagger, post, each) for post, each in kept],
-        update_conflicts=True,
-        unique_fields=["post", "release"],
-        update_fields=["tag_ids", "confidences", "created_at"],
-    )
-    features.store(tagger.release_id, {post.pk: each.feature for post, each in kept})
-    Post.objects.filter(pk__in=ours).update(
-        tagging_state=TaggingState.TAGGED, tagging_attempts=0, tagging_error="", tagging_started_at=None
-    )
-    indexing.rebuild(ours)
-    return len(ours)
-
-
-def _row(tagger: _Tagger, post: Post, found: Found) -> Prediction:
-    tag_ids = tagger.tag_ids[found.indices]
-    order = np.argsort(tag_ids)
-    return Prediction(
-        post=post,
-        release_id=tagger.release_id,
-        tag_ids=tag_ids[order].tolist(),
-        confidences=to_bytes(found.confidences[order]).tobytes(),
-    )
+def _is_active(tagger: Tagger) -> bool:
+    stage, mode, engine = tagger.way
+    return Release.objects.filter(pk=tagger.release_id, active=True, stage=stage, mode=mode, engine=engine).exists()

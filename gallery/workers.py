@@ -33,7 +33,7 @@ class Held:
     release_id: int
     stage: str
     mode: str
-    engine: str  # as the engine calls itself
+    engine: str  # as the engine calls itself, such as "torch fp32"
 
 
 @dataclass(frozen=True)

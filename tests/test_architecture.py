@@ -35,6 +35,7 @@ ROWS = (
     ("tasks",),
     ("reindexing",),
     ("tagging",),
+    ("batching",),
     (
         "claiming",
         "indexing",

@@ -17,7 +17,7 @@ from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
 
-from gallery import claiming, pace, releasing, tagging, tasks, uploading
+from gallery import batching, claiming, pace, releasing, tagging, tasks, uploading
 from gallery.celery import app
 from gallery.models import Post, PostStatus, Prediction, Tag, TaggingRun, TaggingState, TagIndex
 from tagger.inference import Predictor
@@ -78,7 +78,7 @@ def test_predictions_are_packed_and_indexed(data):
     for post in posts:
         row = Prediction.objects.get(post=post, release=release)
         assert row.tag_ids == sorted(row.tag_ids)
-        found = predictor.predict_prepared([tagging._pixels(predictor, post)])[0]
+        found = predictor.predict_prepared([batching.pixels_of(predictor, post)])[0]
         expected = dict(zip((release.tag_ids[index] for index in found.indices), found.confidences, strict=True))
         assert set(row.tag_ids) == set(expected)
         stored = np.frombuffer(bytes(row.confidences), np.uint8)
@@ -184,7 +184,7 @@ def test_a_claim_that_the_sweep_gave_away_stores_nothing(data):
     tagger = tagging._active_tagger()
     Post.objects.update(tagging_state=TaggingState.TAGGING, tagging_started_at=claimed_at + timedelta(seconds=1))
     nothing = (np.array([], np.int32), np.array([], np.float32))
-    assert tagging._store(tagger, [post], [nothing], claimed_at) == 0
+    assert batching.store(tagger, [post], [nothing], claimed_at) == 0
     assert not Prediction.objects.exists()
     assert states() == ["tagging"]
 

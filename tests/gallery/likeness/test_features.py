@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from django.core.cache import cache
 
-from gallery import releasing, sweeping, tagging
+from gallery import batching, releasing, sweeping, tagging
 from gallery.likeness import features, search
 from gallery.models import Feature, Post, Prediction
 from tests.gallery.working import install, upload
@@ -46,7 +46,7 @@ def test_features_are_written_with_the_predictions(data):
     rows = Feature.objects.filter(release=release)
     assert set(rows.values_list("post_id", flat=True)) == {post.pk for post in posts}
     predictor = tagging._loaded.predictor
-    found = predictor.predict_prepared([tagging._pixels(predictor, posts[0])])[0]
+    found = predictor.predict_prepared([batching.pixels_of(predictor, posts[0])])[0]
     stored = features.unpack(rows.get(post=posts[0]).codes)
     exact = found.feature.astype(np.float32)
     assert stored @ exact / np.linalg.norm(exact) > 0.999
