@@ -77,7 +77,8 @@ def record(
     verdict, _ = Verdict.objects.update_or_create(
         post=post,
         tag=tag,
-        defaults={"answer": answer, "user": user, "release_id": release_id, "confidence": seen, "origin": origin},
+        defaults={"answer": answer, "user": user, "release_id": release_id, "confidence": seen, "origin": origin}
+        | {"merged_from": None},
     )
     indexing.rebuild([post.pk])
     return verdict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -13,11 +14,16 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.core.files.base import ContentFile, File
 from django.core.files.storage import default_storage
 from django.db import connection, transaction
+from PIL import Image
 
-from gallery import indexing, pictures, tagging
+from gallery import indexing, merging, pictures, tagging
+from gallery.likeness import copies
+from gallery.likeness.copies import NearCopy
 from gallery.models import THUMBNAIL_SIZES, Post, PostStatus, TagIndex
 
 _CHUNK = 1 << 20
+KEEP_ALL = ""  # near copies are not looked for
+ASK = "ask"
 
 
 class Refused(ValueError):
@@ -27,7 +33,8 @@ class Refused(ValueError):
 @dataclass(frozen=True)
 class Stored:
     post: Post
-    created: bool  # False: the site had this very file already
+    created: bool  # False: the site had this very file already, or it was skipped for a near copy
+    near: tuple[NearCopy, ...] = ()  # posts that show nearly the same
 
 
 def store(
@@ -37,15 +44,19 @@ def store(
     uploader: AbstractBaseUser | None = None,
     source: str = "",
     credit: str = "",
+    near: str = KEEP_ALL,
 ) -> Stored:
     """Make a post of a file open for reading. Raises Refused, and then nothing is stored.
+
+    `near` says what to do with a near copy of a picture that the site has: nothing, a choice of `merging`, or `ASK`,
+    which holds it until its uploader chooses.
 
     A copy (the same bytes) finds the existing post. A deleted one is restored for staff and for
     its uploader, who may restore it anyway, and refused to everybody else.
     """
     sha256, md5, size = _digest(file)
     if existing := Post.objects.filter(sha256=sha256).first():
-        return Stored(_again(existing, uploader), created=False)
+        return _again(existing, uploader)
     try:
         picture = pictures.inspect(file, THUMBNAIL_SIZES)
     except pictures.BadPicture as error:
@@ -67,9 +78,21 @@ def store(
     with transaction.atomic():
         _one_at_a_time(sha256)
         if existing := Post.objects.filter(sha256=sha256).first():
-            return Stored(_again(existing, uploader), created=False)
+            return _again(existing, uploader)
+        twins = _near_copies(picture) if near != KEEP_ALL and uploader else ()
+        if twins and near == merging.Choice.SKIP:
+            return Stored(twins[0].post, created=False, near=twins)
+        if twins:
+            post.status, post.parent = PostStatus.HELD, twins[0].post
         _write(post, file, picture)
-    return Stored(post, created=True)
+        if twins and near != ASK:
+            post = merging.decide(post, merging.Choice(near), uploader).kept
+    return Stored(post, created=True, near=twins)
+
+
+def _near_copies(picture: pictures.Picture) -> tuple[NearCopy, ...]:
+    with Image.open(io.BytesIO(picture.thumbnails[min(picture.thumbnails)])) as thumbnail:
+        return tuple(copies.of_picture(picture.perceptual_hash, thumbnail))
 
 
 def delete(post: Post) -> None:
@@ -78,8 +101,11 @@ def delete(post: Post) -> None:
 
 
 def restore(post: Post) -> None:
-    """Bring a deleted post back, as it was."""
-    _set_status(post, PostStatus.ACTIVE)
+    """Bring a deleted post back, as it was; of one that was merged the other gives back what it got."""
+    with transaction.atomic():
+        if post.merged_into_id:
+            merging.take_apart(post)
+        _set_status(post, PostStatus.ACTIVE)
     transaction.on_commit(tagging.wake, robust=True)
 
 
@@ -90,12 +116,17 @@ def _set_status(post: Post, status: PostStatus) -> None:
     indexing.rebuild([post.pk])
 
 
-def _again(post: Post, uploader: AbstractBaseUser | None) -> Post:
+def _again(post: Post, uploader: AbstractBaseUser | None) -> Stored:
+    if post.status == PostStatus.HELD:
+        if uploader and uploader.pk == post.uploader_id:
+            return Stored(post, created=True)
+        return Stored(merging.decide(post, merging.Choice.KEEP, post.uploader).kept, created=False)
+    post = merging.standing(post)
     if post.status == PostStatus.DELETED:
         if not (uploader and (uploader.is_staff or uploader.pk == post.uploader_id)):
             raise Refused("This picture was deleted from the site: ask its staff to restore it.")
         restore(post)
-    return post
+    return Stored(post, created=False)
 
 
 def _digest(file: BinaryIO) -> tuple[str, str, int]:
@@ -143,7 +174,8 @@ def _write(post: Post, file: BinaryIO, picture: pictures.Picture) -> None:
             content.seek(0)
             default_storage.save(path, content)
         post.save()
-        TagIndex.objects.create(post=post)
+        if post.status == PostStatus.ACTIVE:
+            TagIndex.objects.create(post=post)
     except BaseException:
         for path in files:
             default_storage.delete(path)

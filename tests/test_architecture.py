@@ -19,6 +19,7 @@ ROWS = (
     ("views", "management", "templatetags", "forms", "captions", "context", "middleware", "http", "apps"),
     (
         "uploading",
+        "merging",
         "comparing",
         "correcting",
         "exporting",

@@ -1,0 +1,123 @@
+"""What becomes of a picture that is nearly one the site has: skip it, keep both, or make one post of the two.
+
+Until its uploader says so it is *held*: stored, its near copy as its parent, and shown to nobody else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.core.files.storage import default_storage
+from django.db import connection, models, transaction
+
+from gallery import indexing, tagging
+from gallery.models import THUMBNAIL_SIZES, Category, Post, PostStatus, Verdict
+
+
+class Choice(models.TextChoices):
+    SKIP = "skip", "skip it"
+    KEEP = "keep", "keep both"
+    MERGE = "merge", "merge"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The post that stands after a choice, and the one that does not, if there still is one."""
+
+    kept: Post
+    gone: Post | None = None
+
+
+def held_by(user: AbstractBaseUser) -> models.QuerySet[Post]:
+    """Pictures that wait for this person's choice, oldest first."""
+    rows = Post.objects.filter(status=PostStatus.HELD, uploader=user)
+    return rows.select_related("parent__uploader", "uploader").order_by("pk")
+
+
+@transaction.atomic
+def decide(post: Post, choice: Choice, user: AbstractBaseUser) -> Outcome:
+    """Do with a held picture what its uploader chose. One that was decided meanwhile stays as it is."""
+    post = Post.objects.select_for_update(of=("self",)).select_related("parent").get(pk=post.pk)
+    if post.status != PostStatus.HELD:
+        return Outcome(standing(post))
+    twin = standing(post.parent) if post.parent else None
+    if choice == Choice.SKIP:
+        _throw_away(post)
+        return Outcome(twin or post)
+    _activate(post, twin)
+    if choice == Choice.MERGE and twin and twin.status == PostStatus.ACTIVE:
+        return merge(post, twin, user)
+    return Outcome(post)
+
+
+def would_stay(post: Post, twin: Post, user: AbstractBaseUser) -> Post:
+    """Of two near copies the one with more pixels, the older of equals; another person's post always stays."""
+    larger = post.width * post.height > twin.width * twin.height
+    return post if larger and twin.may_be_changed_by(user) else twin
+
+
+@transaction.atomic
+def merge(post: Post, twin: Post, user: AbstractBaseUser) -> Outcome:
+    """One post of two: the better picture with the verdicts of both. The other is deleted and points to it."""
+    list(Post.objects.filter(pk__in=[post.pk, twin.pk]).order_by("pk").select_for_update())
+    kept = would_stay(post, twin, user)
+    gone = twin if kept == post else post
+    _give_verdicts(gone, kept)
+    Post.objects.filter(parent=gone).exclude(pk=kept.pk).update(parent=kept)
+    kept.source, kept.credit = kept.source or gone.source, kept.credit or gone.credit
+    if kept.parent_id == gone.pk:
+        kept.parent_id = gone.parent_id
+    kept.save(update_fields=["source", "credit", "parent"])
+    gone.status, gone.merged_into, gone.parent = PostStatus.DELETED, kept, None
+    gone.save(update_fields=["status", "merged_into", "parent"])
+    indexing.rebuild([post.pk, twin.pk])
+    return Outcome(kept, gone)
+
+
+@transaction.atomic
+def take_apart(post: Post) -> None:
+    """Undo a merge on the row of the one that went: the other gives back the verdicts that came from it."""
+    kept = post.merged_into_id
+    Verdict.objects.filter(post_id=kept, merged_from=post).delete()
+    post.merged_into, post.parent_id = None, kept
+    post.save(update_fields=["merged_into", "parent"])
+    indexing.rebuild([kept])
+
+
+def standing(post: Post) -> Post:
+    """The post that this one was merged into, through several merges; itself if it was not."""
+    seen = {post.pk}
+    while post.merged_into_id and post.merged_into_id not in seen:
+        seen.add(post.merged_into_id)
+        post = Post.objects.select_related("uploader").get(pk=post.merged_into_id)
+    return post
+
+
+def _activate(post: Post, twin: Post | None) -> None:
+    post.status, post.parent = PostStatus.ACTIVE, twin
+    post.save(update_fields=["status", "parent"])
+    indexing.rebuild([post.pk])
+    transaction.on_commit(tagging.wake, robust=True)
+
+
+def _throw_away(post: Post) -> None:
+    """Row and files; nobody but its uploader ever saw it."""
+    paths = [post.file_path, *(post.thumbnail_path(size) for size in THUMBNAIL_SIZES)]
+    Post.objects.filter(pk=post.pk).delete()
+    for path in paths:
+        transaction.on_commit(lambda path=path: default_storage.delete(path), robust=True)
+
+
+def _give_verdicts(gone: Post, kept: Post) -> None:
+    """What was said of one is said of the other, by whom and when it was; its own verdicts stand."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "insert into verdict (post_id, tag_id, answer, user_id, at, release_id, confidence, origin, merged_from_id)"
+            " select %(kept)s, v.tag_id, v.answer, v.user_id, v.at, v.release_id, v.confidence, v.origin, %(gone)s"
+            " from verdict v join tag t on t.id = v.tag_id where v.post_id = %(gone)s"
+            " and not (v.answer and t.category = %(rating)s and exists (select from verdict o join tag r on"
+            " r.id = o.tag_id where o.post_id = %(kept)s and o.answer and r.category = %(rating)s))"
+            " on conflict (post_id, tag_id) do nothing",
+            {"kept": kept.pk, "gone": gone.pk, "rating": int(Category.RATING)},
+        )

@@ -1,0 +1,161 @@
+import pytest
+from PIL import Image
+
+from gallery import correcting, indexing, merging, uploading
+from gallery.merging import Choice
+from gallery.models import Category, Post, PostStatus, TagIndex, Verdict
+from gallery.uploading import ASK
+from tests.gallery.making import make_tag, make_user
+from tests.gallery.test_pictures import file_of
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def data(settings, tmp_path):
+    settings.MEDIA_ROOT = tmp_path / "media"
+    return tmp_path
+
+
+def drawing(width: int, colour: str = "red") -> Image.Image:
+    """One picture at any width."""
+    image = Image.new("RGB", (400, 300), "white")
+    image.paste(colour, (40, 30, 180, 160))
+    image.paste("black", (230, 90, 370, 280))
+    image.paste("green", (60, 200, 130, 290))
+    return image.resize((width, width * 3 // 4), Image.Resampling.LANCZOS)
+
+
+def send(width: int, user, near: str = ASK, **fields) -> uploading.Stored:
+    return uploading.store(file_of(drawing(width)), name=f"{width}.png", uploader=user, near=near, **fields)
+
+
+@pytest.fixture
+def member():
+    return make_user()
+
+
+@pytest.fixture
+def first(member) -> Post:
+    stored = send(400, member)
+    assert stored.created and not stored.near
+    return stored.post
+
+
+def files(data) -> int:
+    return sum(path.is_file() for path in (data / "media").rglob("*"))
+
+
+def test_a_near_copy_is_held_until_its_uploader_chooses(first, member):
+    stored = send(200, member)
+    assert [near.post for near in stored.near] == [first]
+    assert (stored.post.status, stored.post.parent) == (PostStatus.HELD, first)
+    assert not TagIndex.objects.filter(post=stored.post).exists()
+    assert not Post.objects.active().filter(pk=stored.post.pk).exists()
+    assert list(merging.held_by(member)) == [stored.post]
+    assert not merging.held_by(make_user())
+    assert send(200, member).post == stored.post
+
+
+def test_nothing_is_looked_for_unless_asked(first, member):
+    stored = uploading.store(file_of(drawing(200)), uploader=member)
+    assert stored.post.status == PostStatus.ACTIVE and not stored.near and stored.post.parent is None
+
+
+def test_skip_leaves_nothing(first, member, data, django_capture_on_commit_callbacks):
+    before = files(data)
+    held = send(200, member).post
+    with django_capture_on_commit_callbacks(execute=True):
+        outcome = merging.decide(held, Choice.SKIP, member)
+    assert outcome.kept == first and outcome.gone is None
+    assert list(Post.objects.all()) == [first] and files(data) == before
+    stored = send(200, member, near=Choice.SKIP)
+    assert (stored.post, stored.created) == (first, False)
+    assert files(data) == before
+
+
+def test_keep_both_links_to_the_parent(first, member):
+    held = send(200, member).post
+    outcome = merging.decide(held, Choice.KEEP, member)
+    held.refresh_from_db()
+    assert outcome.kept == held and (held.status, held.parent) == (PostStatus.ACTIVE, first)
+    assert TagIndex.objects.filter(post=held).exists()
+    assert list(first.children.all()) == [held]
+    assert merging.decide(held, Choice.SKIP, member).kept == held
+    assert send(300, member, near=Choice.KEEP).post.parent_id in (first.pk, held.pk)
+
+
+def test_merge_keeps_the_larger_with_the_verdicts_of_both(first, member):
+    ours, theirs, both = make_tag("ours"), make_tag("theirs"), make_tag("both")
+    correcting.record(first, theirs, True, member)
+    correcting.record(first, both, False, member)
+    child = uploading.store(file_of(drawing(100, "blue")), uploader=member).post
+    Post.objects.filter(pk=child.pk).update(parent=first)
+    held = send(800, member).post
+    correcting.record(held, ours, True, member)
+    correcting.record(held, both, True, member)
+    at = Verdict.objects.get(post=first, tag=theirs).at
+    outcome = merging.decide(held, Choice.MERGE, member)
+    assert (outcome.kept, outcome.gone) == (held, first)
+    held.refresh_from_db(), first.refresh_from_db(), child.refresh_from_db()
+    assert (held.status, held.parent, held.merged_into) == (PostStatus.ACTIVE, None, None)
+    assert (first.status, first.merged_into) == (PostStatus.DELETED, held)
+    assert child.parent == held
+    answers = dict(Verdict.objects.filter(post=held).values_list("tag__name", "answer"))
+    assert answers == {"ours": True, "theirs": True, "both": True}
+    assert Verdict.objects.get(post=held, tag=theirs).at == at
+    assert set(TagIndex.objects.get(post=held).tag_ids) == {ours.pk, theirs.pk, both.pk}
+    assert merging.standing(first) == held
+
+
+def test_a_merge_is_undone_by_restoring_what_went(first, member):
+    theirs, again = make_tag("theirs"), make_tag("again")
+    correcting.record(first, theirs, True, member)
+    correcting.record(first, again, True, member)
+    held = send(800, member).post
+    kept = merging.decide(held, Choice.MERGE, member).kept
+    correcting.record(kept, again, True, member)
+    first.refresh_from_db()
+    uploading.restore(first)
+    first.refresh_from_db()
+    assert (first.status, first.merged_into, first.parent) == (PostStatus.ACTIVE, None, kept)
+    assert list(Verdict.objects.filter(post=kept).values_list("tag__name", flat=True)) == ["again"]
+    assert Verdict.objects.filter(post=first).count() == 2
+    assert TagIndex.objects.get(post=kept).tag_ids == [again.pk]
+
+
+def test_another_persons_post_stays_whatever_its_size(first):
+    stranger = make_user()
+    held = send(800, stranger, source="https://example.org/large").post
+    outcome = merging.decide(held, Choice.MERGE, stranger)
+    assert (outcome.kept, outcome.gone) == (first, held)
+    first.refresh_from_db(), held.refresh_from_db()
+    assert first.source == "https://example.org/large"
+    assert (held.status, held.merged_into, held.parent) == (PostStatus.DELETED, first, None)
+    assert send(800, stranger).post == first
+    staff = make_user(is_staff=True)
+    assert send(900, staff, near=Choice.MERGE).post.width == 900
+
+
+def test_a_rating_is_merged_only_where_there_is_none(first, member):
+    safe, risky = make_tag("rating_general", Category.RATING), make_tag("rating_explicit", Category.RATING)
+    correcting.record(first, safe, True, member)
+    held = send(800, member).post
+    correcting.record(held, risky, True, member)
+    kept = merging.decide(held, Choice.MERGE, member).kept
+    assert list(kept.verdicts.values_list("tag__name", flat=True)) == ["rating_explicit"]
+
+
+def test_the_same_file_of_another_person_ends_the_wait(first, member):
+    held = send(200, member).post
+    stored = send(200, make_user())
+    held.refresh_from_db()
+    assert stored.post == held and not stored.created and held.status == PostStatus.ACTIVE
+
+
+def test_a_parent_that_went_meanwhile(first, member):
+    held = send(200, member).post
+    uploading.delete(first)
+    assert merging.decide(held, Choice.MERGE, member).kept == held
+    indexing.rebuild([held.pk])
+    assert TagIndex.objects.filter(post=held).exists()
