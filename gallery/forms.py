@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 from django.utils.datastructures import MultiValueDict
 
+from gallery import merging, uploading
 from gallery.models import CATEGORY_ORDER, Category, Invitation, Profile, Tag, TagAlias, typed_name
 
 # A post has one rating whatever its confidence, so a profile has no threshold for it.
@@ -16,6 +17,12 @@ class PictureForm(forms.Form):
 
     source = forms.CharField(required=False, max_length=2000, label="Source")
     credit = forms.CharField(required=False, max_length=500, label="Artist and licence")
+    near = forms.ChoiceField(
+        required=False, choices=[(uploading.ASK, "ask me"), *merging.Choice.choices], label="Pictures like one here"
+    )
+
+    def clean_near(self) -> str:
+        return self.cleaned_data["near"] or uploading.ASK
 
 
 class SignInForm(forms.Form):

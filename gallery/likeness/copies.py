@@ -71,8 +71,8 @@ def within(perceptual_hash: int, distance: int, without: int = 0, most: int = _T
         cursor.execute("set local enable_seqscan = off")
         cursor.execute(
             f"select id, {_DISTANCE} from post"
-            f" where {_BANDS} operator(pg_catalog.&&) %s::int[] and {_DISTANCE} <= %s and status = 'active' and id <> %s"
-            " order by 2, 1 limit %s",
+            f" where {_BANDS} operator(pg_catalog.&&) %s::int[] and {_DISTANCE} <= %s"
+            " and status = 'active' and id <> %s order by 2, 1 limit %s",
             [perceptual_hash, probes, perceptual_hash, distance, without, most],
         )
         found = cursor.fetchall()

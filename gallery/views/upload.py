@@ -3,21 +3,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.conf import settings
+from django.contrib import messages
 from django.core.exceptions import RequestDataTooBig, TooManyFilesSent
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler, SkipFile
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from gallery import correcting, profiles, uploading
+from gallery import correcting, merging, profiles, uploading
 from gallery.forms import PictureForm
 from gallery.http import member_only
-from gallery.models import CATEGORY_ORDER, Post, Release, TaggingState
+from gallery.models import CATEGORY_ORDER, Post, PostStatus, Release, TaggingState
 
 _POLL_FIRST = 400  # milliseconds until the page asks for a fresh upload's tags
 _POLL_MOST = 5000
+_HELD_MOST = 100  # pictures waiting for a choice that the page shows at once
 
 
 @dataclass
@@ -28,6 +30,13 @@ class Row:
     post: Post | None = None
     created: bool = False
     refusal: str = ""
+    twin: Post | None = None  # what it is nearly a copy of
+    gone: Post | None = None  # what was merged into `post`
+    stays: Post | None = None  # which of the two a merge would keep
+
+    @property
+    def held(self) -> bool:
+        return self.post is not None and self.post.status == PostStatus.HELD
 
 
 class SizeLimit(FileUploadHandler):
@@ -67,7 +76,7 @@ def upload(request: HttpRequest) -> HttpResponse:
 def _upload(request: HttpRequest) -> HttpResponse:
     form = PictureForm(request.POST if request.method == "POST" else None)
     if request.method == "GET":
-        return _answer(request, [], form)
+        return _answer(request, [_held_row(post, request) for post in merging.held_by(request.user)[:_HELD_MOST]], form)
     if not form.is_valid():
         refusal = " ".join(error for errors in form.errors.values() for error in errors)
         return _answer(request, [Row("The upload", refusal=refusal)], form)
@@ -82,7 +91,61 @@ def _take(file: UploadedFile, request: HttpRequest, about: dict[str, str]) -> Ro
         stored = uploading.store(file, name=file.name, uploader=request.user, **about)
     except uploading.Refused as error:
         return Row(file.name, refusal=str(error))
-    return Row(file.name, stored.post, stored.created)
+    if stored.post.status == PostStatus.HELD:
+        return _held_row(stored.post, request, file.name)
+    twin = stored.near[0].post if stored.near else None
+    merged = about["near"] == merging.Choice.MERGE and twin is not None
+    return Row(
+        file.name,
+        stored.post,
+        stored.created and not (merged and stored.post == twin),
+        twin=twin,
+        gone=twin if merged and stored.post != twin else None,
+    )
+
+
+def _held_row(post: Post, request: HttpRequest, name: str = "") -> Row:
+    """A picture that waits for its uploader's choice, beside what it is nearly a copy of."""
+    twin = merging.standing(post.parent) if post.parent else None
+    stays = merging.would_stay(post, twin, request.user) if twin else post
+    return Row(name or post.file_name or f"Picture {post.pk}", post, True, twin=twin, stays=stays)
+
+
+@require_POST
+@member_only
+def upload_choice(request: HttpRequest, pk: int) -> HttpResponse:
+    """Skip, keep or merge one held picture."""
+    post = get_object_or_404(Post.objects.select_related("parent__uploader"), pk=pk, uploader=request.user)
+    choice = _choice(request)
+    if choice is None:
+        return _answer(request, [_held_row(post, request)], PictureForm())
+    was_held, twin = post.status == PostStatus.HELD, post.parent
+    outcome = merging.decide(post, choice, request.user)
+    if not request.htmx:
+        messages.success(request, "Done as you chose.")
+        return redirect("upload")
+    if not was_held:
+        twin = None
+    row = Row(post.file_name, outcome.kept, outcome.kept.pk == pk, twin=twin, gone=outcome.gone)
+    return _answer(request, [row], PictureForm())
+
+
+@require_POST
+@member_only
+def upload_choices(request: HttpRequest) -> HttpResponse:
+    """Skip, keep or merge all pictures that wait for this person's choice."""
+    choice = _choice(request)
+    posts = merging.held_by(request.user) if choice else []
+    for post in posts:
+        merging.decide(post, choice, request.user)
+    if number := len(posts):
+        messages.success(request, f"{number} picture{'s' if number > 1 else ''}: done as you chose.")
+    return redirect("upload")
+
+
+def _choice(request: HttpRequest) -> merging.Choice | None:
+    sent = request.POST.get("choice", "")
+    return merging.Choice(sent) if sent in merging.Choice.values else None
 
 
 def _answer(request: HttpRequest, rows: list[Row], form: PictureForm) -> HttpResponse:
@@ -92,7 +155,10 @@ def _answer(request: HttpRequest, rows: list[Row], form: PictureForm) -> HttpRes
     if request.htmx:
         context["row"] = rows[0]
         return render(request, "upload/result.html", context, status=400 if refused else 200)
+    held = [row for row in rows if row.held]
     context |= {
+        "held": len(held),
+        "sent": len(rows) if request.method == "POST" else 0,
         "max_bytes": settings.UPLOAD_MAX_MB * 1024 * 1024,
         "max_megapixels": settings.UPLOAD_MAX_MEGAPIXELS,
         "max_files": settings.DATA_UPLOAD_MAX_NUMBER_FILES,

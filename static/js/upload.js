@@ -7,6 +7,7 @@ const veil = document.getElementById("drop-veil");
 const words = document.getElementById("upload-words");
 const retryAll = document.getElementById("retry-all");
 const cancelAll = document.getElementById("cancel-all");
+const nearAll = document.getElementById("near-all");
 const maxBytes = Number(form.dataset.maxBytes);
 const items = []; // {file, row, state: waiting | sending | done | refused | failed | cancelled}
 let current = null;
@@ -41,6 +42,13 @@ function sum() {
   document.getElementById("upload-sum").hidden = items.length === 0;
   retryAll.hidden = count("failed") === 0;
   cancelAll.hidden = left < 2;
+}
+
+/** The choice for all, while several pictures wait for one. */
+function countHeld() {
+  const held = rows.querySelectorAll("[data-held]").length;
+  document.getElementById("near-count").textContent = held;
+  nearAll.hidden = held < 2;
 }
 
 function preview(item) {
@@ -125,6 +133,7 @@ function answered(item, request) {
   result.innerHTML = request.responseText; // written by our own server, names escaped there
   htmx.process(result);
   showStored(item, result.querySelector("[data-post]"));
+  countHeld();
   return finish(item, request.status === 200 ? "done" : "refused");
 }
 
@@ -193,6 +202,14 @@ document.getElementById("files").addEventListener("change", (event) => {
   add([...event.target.files]);
   event.target.value = ""; // the same file can be chosen again
 });
+nearAll.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const wanted = event.submitter.value;
+  for (const held of rows.querySelectorAll("[data-held]")) {
+    (held.querySelector(`[value=${wanted}]`) ?? held.querySelector("[value=keep]")).click();
+  }
+});
+document.addEventListener("htmx:afterSwap", countHeld);
 form.addEventListener("submit", (event) => event.preventDefault()); // Enter in the source field
 retryAll.addEventListener("click", () => items.filter((item) => item.state === "failed").forEach(retry));
 cancelAll.addEventListener("click", () => [...items].reverse().forEach(cancel)); // the one being sent last
