@@ -39,6 +39,7 @@ class Names:
     aliases: dict[str, Known] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     near: dict[str, str] = field(default_factory=dict)  # names that are no tag, and what was probably meant
+    quiet: bool = False  # whoever asks wants no advice, which takes time
 
     @classmethod
     def load(cls, names: Iterable[str]) -> Names:
@@ -65,7 +66,7 @@ class Names:
             seen.add(name)
             known = self.aliases[name]
             name = known.name
-        if known is None and name not in self.near:
+        if known is None and name not in self.near and not self.quiet:
             near = nearest_tag(name)
             self.note(f"No tag is called {name}.{did_you_mean(near)}")
             if near:

@@ -1,30 +1,44 @@
-"""What the word before the cursor may become: tags by prefix, any word, alias and likeness; metatags and values."""
+"""What the word before the cursor may become: tags by prefix, any word, alias and likeness; metatags and values.
+
+The count beside a suggestion is of the whole search with it, so that one never picks what finds nothing.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from django.contrib.auth import get_user_model
 from django.db import connection
 
-from gallery.models import Release
 from gallery.profiles import Thresholds
-from gallery.search.counts import upper_count
+from gallery.search.compiler import resolve
+from gallery.search.counts import Count
+from gallery.search.errors import SearchError
 from gallery.search.fields import FIELDS, is_metatag
-from gallery.search.names import like_pattern
-from gallery.search.nodes import tag_text
+from gallery.search.forecast import forecast
+from gallery.search.names import Known, Names, like_pattern
+from gallery.search.nodes import Leaf, Metatag, Node, Tag, leaves, rewritten, tag_text
+from gallery.search.parser import parse
+from gallery.search.scopes import Viewer, asks_for_deleted, expanded, scoped
+from gallery.search.tagcounts import tag_count_sql
+from gallery.search.terms import Context
+from gallery.search.wordlists import words_of
 
 MAX_WORD = 100
 _ENOUGH = 5  # with fewer finds, look for names that are only alike
 _POOL = 40
+_COUNTED = 16  # candidates whose search is counted
+_HERE = "\ue000"  # stands for the word in the search around it
 
 
 class Suggestion(NamedTuple):
     """`value` replaces the text from `start` to the cursor; `label` is what to show.
 
-    `count` is of posts under the thresholds, None for what is no tag. With `alias_of`, the label is
-    the other name and the value that of the tag itself.
+    `count` is of posts that the whole search finds with it under the thresholds, `exact` or about;
+    None where that is not known or makes no sense. With `alias_of`, the label is the other name and
+    the value that of the tag itself.
     """
 
     value: str
@@ -33,17 +47,33 @@ class Suggestion(NamedTuple):
     count: int | None
     alias_of: str | None
     start: int
+    exact: bool = True
 
 
 class _Found(NamedTuple):
+    id: int
     name: str
     category: int
     count: int
     alias: str | None = None
 
 
-def suggest(text_before_cursor: str, thresholds: Thresholds, limit: int = 10) -> list[Suggestion]:
-    """Completions of the last word of the text, the likeliest first; none for an empty word."""
+@dataclass
+class _Candidate:
+    """A suggestion, and the term that it would be; None for what is no whole term, or no condition."""
+
+    suggestion: Suggestion
+    term: Leaf | None = None
+    tag: _Found | None = None
+
+
+def suggest(
+    text_before_cursor: str, thresholds: Thresholds, limit: int = 10, *, after: str = "", viewer: Viewer = None
+) -> list[Suggestion]:
+    """Completions of the last word of the text, the likeliest first; none for an empty word.
+
+    `after` is what stands behind the cursor's word.
+    """
     start, word = _last_word(text_before_cursor)
     signs = re.match(r"[-~]*", word)[0]
     word = word[len(signs) :].lower()
@@ -51,11 +81,12 @@ def suggest(text_before_cursor: str, thresholds: Thresholds, limit: int = 10) ->
         return []
     name, colon, value = word.partition(":")
     if colon and is_metatag(name):
-        found = _values(name, value.lstrip("\"'"), thresholds, limit)
+        found = _values(name, value.lstrip("\"'"), thresholds, viewer)
     else:
-        tags = [_of_tag(each, tag_text(each.name)) for each in _tags(word, thresholds, limit)]
-        found = _metatags(word)[:3] + tags
-    return [each._replace(value=signs + each.value, start=start) for each in found[:limit]]
+        found = [*_metatags(word), *_saved(word, viewer), *(_of_tag(each) for each in _tags(word, thresholds))]
+    around = _around(text_before_cursor[:start], signs, after)
+    counted = _counted(found[:_COUNTED], around, thresholds, viewer)
+    return [each._replace(value=signs + each.value, start=start) for each in counted[:limit]]
 
 
 def _last_word(text: str) -> tuple[int, str]:
@@ -66,82 +97,162 @@ def _last_word(text: str) -> tuple[int, str]:
     return start, text[start:]
 
 
-def _of_tag(found: _Found, value: str, prefix: str = "") -> Suggestion:
-    label = prefix + (found.alias or found.name)
-    return Suggestion(prefix + value, label, found.category, found.count, found.name if found.alias else None, 0)
+# Counting
 
 
-def _metatags(word: str) -> list[Suggestion]:
+def _around(before: str, signs: str, after: str) -> Node | None:
+    """The search with a place in it where the word will be; None when it can't be read."""
+    text = f"{before}{signs}{_HERE} {after}"
+    for _ in range(3):
+        try:
+            return parse(text)
+        except SearchError as error:
+            if not error.fix:
+                return None
+            text = error.fix.applied(text)
+    return None
+
+
+def _counted(found: list[_Candidate], around: Node | None, thresholds: Thresholds, viewer: Viewer) -> list[Suggestion]:
+    """The suggestions with their counts, without those that find nothing; first as they came, then by count."""
+    alone = around is None or around == Tag(_HERE)
+    # A tag's own count comes from its histogram, which a new tag has not yet.
+    wanted = [each for each in found if each.term is not None and not (alone and each.tag and each.tag.count)]
+    try:
+        counts = _forecast([each.term for each in wanted], around or Tag(_HERE), found, thresholds, viewer)
+    except SearchError:
+        counts = None
+    if counts is None:  # what stands around the word can't be asked: the word alone counts
+        return [] if alone else _counted(found, None, thresholds, viewer)
+    of_term = dict(zip([id(each) for each in wanted], counts, strict=True))
+    shown = []
+    for each in found:
+        count = of_term.get(id(each))
+        if count is not None:
+            shown.append(each.suggestion._replace(count=count.number, exact=count.exact))
+        elif each.tag and not alone:
+            shown.append(each.suggestion._replace(count=None))
+        else:
+            shown.append(each.suggestion)
+    return [each for each in shown if not (each.count == 0 and each.exact)]
+
+
+def _forecast(
+    terms: list[Leaf], around: Node, found: list[_Candidate], thresholds: Thresholds, viewer: Viewer
+) -> list[Count | None] | None:
+    """What the search finds with each of these terms in its place; None when it speaks of unknown tags."""
+    names = Names(quiet=True)
+    whole = expanded(around, viewer, names.note)
+    asked = [expanded(term, viewer, names.note) for term in terms]
+    names.add(_tag_names(whole).union(*map(_tag_names, asked)))
+    unknown = any(isinstance(leaf, Tag) and leaf.name != _HERE and not names.find(leaf.name) for leaf in leaves(whole))
+    if unknown or asks_for_deleted(whole):
+        return None
+    names.tags.update((tag.name, Known(tag.id, tag.name, tag.category)) for each in found if (tag := each.tag))
+    context = scoped(whole, Context(names, thresholds, viewer))
+    return forecast([resolve(rewritten(whole, _put(term)), context) for term in asked])
+
+
+def _put(term: Node) -> Callable[[Leaf], Node]:
+    return lambda leaf: term if leaf == Tag(_HERE) else leaf
+
+
+def _tag_names(tree: Node) -> set[str]:
+    found: set[str] = set()
+    for leaf in leaves(tree):
+        if isinstance(leaf, Tag):
+            found.add(leaf.name)
+        elif isinstance(leaf, Metatag):
+            found.update(FIELDS[leaf.name].tags(FIELDS[leaf.name].read(leaf.value)))
+    return found - {_HERE}
+
+
+# Metatags
+
+
+def _metatags(word: str) -> list[_Candidate]:
     """Names of metatags that begin so; a name alone goes on with a colon."""
     names = [name for name, field in FIELDS.items() if field.offered and name.startswith(word)]
-    return [Suggestion(f"{name}:", f"{name}:", None, None, None, 0) for name in names] if len(word) > 1 else []
+    found = [_Candidate(Suggestion(f"{name}:", f"{name}:", None, None, None, 0)) for name in names]
+    return found[:3] if len(word) > 1 else []
 
 
-def _values(name: str, value: str, thresholds: Thresholds, limit: int) -> list[Suggestion]:
+def _saved(word: str, viewer: Viewer) -> list[_Candidate]:
+    """One's own saved searches that are called so."""
+    names = [name for name in words_of("search", viewer) if name.startswith(word)] if len(word) > 1 else []
+    return [_of_value("search", name) for name in names[:3]]
+
+
+def _values(name: str, value: str, thresholds: Thresholds, viewer: Viewer) -> list[_Candidate]:
     """What may follow `name:`."""
     field = FIELDS[name]
     if field.takes_tag:
-        if not value:
-            return []
-        # A quoted name says the same to every field, whatever characters it has.
-        return [_of_tag(each, _metatag_value(each.name), f"{name}:") for each in _tags(value, thresholds, limit)]
-    words = [word for word in (*field.words, *_rows(name, value)) if word.lower().startswith(value)]
-    return [Suggestion(f"{name}:{_metatag_value(word)}", f"{name}:{word}", None, None, None, 0) for word in words]
+        return [_of_tag(each, name) for each in _tags(value, thresholds)] if value else []
+    words = [*field.words, *words_of(name, viewer, value)]
+    return [_of_value(name, word) for word in dict.fromkeys(words) if word.lower().startswith(value)][:_POOL]
 
 
-def _metatag_value(word: str) -> str:
+def _of_value(name: str, word: str) -> _Candidate:
+    suggestion = Suggestion(f"{name}:{_quoted(word)}", f"{name}:{word}", None, None, None, 0)
+    return _Candidate(suggestion, None if FIELDS[name].shape or name == "profile" else Metatag(name, word))
+
+
+def _quoted(word: str) -> str:
     return f'"{word}"' if re.search(r"[\s()]", word) else word
 
 
-def _rows(name: str, value: str) -> list[str]:
-    """Values that are rows: users, releases."""
-    if name in ("user", "uploader"):
-        users = get_user_model().objects.filter(username__istartswith=value, posts__isnull=False)
-        return list(users.order_by("username").distinct().values_list("username", flat=True)[:_POOL])
-    if name == "release":
-        return list(Release.objects.filter(name__startswith=value).values_list("name", flat=True)[:_POOL])
-    return []
+# Tags
+
+
+def _of_tag(found: _Found, name: str = "") -> _Candidate:
+    """A tag, by itself or as the value of a metatag; a quoted name says the same to every one of them."""
+    prefix = f"{name}:" if name else ""
+    value = prefix + (_quoted(found.name) if name else tag_text(found.name))
+    label = prefix + (found.alias or found.name)
+    suggestion = Suggestion(value, label, found.category, found.count, found.name if found.alias else None, 0)
+    term = Metatag(name, found.name) if name and name != "tag" else Tag(found.name)
+    return _Candidate(suggestion, term, found)
 
 
 # A tag whose name is an alias now has no posts of its own.
 _TAGS = (
-    "select id, name, category, histogram, post_count, null as alias from tag"
-    " where not deprecated and not exists (select from tag_alias a where a.name = tag.name) and "
+    "select t.*, null as alias from tag t"
+    " where not t.deprecated and not exists (select from tag_alias a where a.name = t.name) and "
 )
-_PREFIX = _TAGS + "name like %(prefix)s"
-_ANY_WORD = _TAGS + "name like %(word)s"
+_PREFIX = _TAGS + "t.name like %(prefix)s"
+_ANY_WORD = _TAGS + "t.name like %(word)s"
 _ALIAS = (
-    "select t.id, t.name, t.category, t.histogram, t.post_count, a.name as alias"
+    "select t.*, a.name as alias"
     " from tag_alias a join tag t on t.id = a.tag_id where not t.deprecated and a.name like %(prefix)s"
 )
-_ALIKE = _TAGS + "name %% %(typed)s"
+_ALIKE = _TAGS + "t.name %% %(typed)s"
 
 
-def _tags(word: str, thresholds: Thresholds, limit: int) -> list[_Found]:
+def _tags(word: str, thresholds: Thresholds) -> list[_Found]:
     """Tags for a word: beginning so, then an alias that does, then with such a word inside, then alike."""
     stem = like_pattern(word)
     params = {"prefix": stem if "*" in word else stem + "%", "word": rf"%\_{stem}%", "typed": word}
     ways = [(_PREFIX, "post_count desc"), (_ALIAS, "post_count desc"), (_ANY_WORD, "post_count desc")]
-    found = _ranked(ways, params, thresholds, limit)
-    if len(found) < min(_ENOUGH, limit) and len(word) > 2:
-        alike = _ranked([(_ALIKE, "similarity(name, %(typed)s) desc, post_count desc")], params, thresholds, limit)
+    found = _ranked(ways, params, thresholds)
+    if len(found) < _ENOUGH and len(word) > 2:
+        alike = _ranked([(_ALIKE, "similarity(name, %(typed)s) desc, post_count desc")], params, thresholds)
         known = {each.name for each in found}
         found += [each for each in alike if each.name not in known]
-    return found[:limit]
+    return found
 
 
-def _ranked(ways: list[tuple[str, str]], params: dict[str, str], thresholds: Thresholds, limit: int) -> list[_Found]:
+def _ranked(ways: list[tuple[str, str]], params: dict[str, str], thresholds: Thresholds) -> list[_Found]:
     """Each way's finds by their count under the thresholds, one way after the other, no tag twice."""
     found: dict[str, _Found] = {}
+    count = tag_count_sql(thresholds)
     with connection.cursor() as cursor:
         for statement, order in ways:
-            if len(found) >= limit:
+            if len(found) >= _COUNTED:
                 break
-            cursor.execute(f"{statement} order by {order} limit {_POOL}", params)
-            some = [
-                _Found(name, category, upper_count(histogram, posts, thresholds.byte(tag_id, category)), alias)
-                for tag_id, name, category, histogram, posts, alias in cursor.fetchall()
-            ]
+            cursor.execute(
+                f"select id, name, category, {count}, alias from ({statement} order by {order} limit {_POOL}) t", params
+            )
+            some = [_Found(*row) for row in cursor.fetchall()]
             if statement is not _ALIKE:
                 some.sort(key=lambda each: -each.count)
             for each in some:

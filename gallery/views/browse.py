@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -121,8 +122,10 @@ def suggest(request: HttpRequest) -> JsonResponse:
     """Completions of the word that ends at the cursor."""
     text = request.GET.get("q", "")[:1000]
     cursor = request.GET.get("cursor", "")
-    before = text[: int(cursor)] if cursor.isdecimal() and len(cursor) < 5 else text
-    found = search.suggest(before, profiles.resolve(profiles.chosen(request)), limit=_SUGGESTIONS)
+    at = int(cursor) if cursor.isdecimal() and len(cursor) < 5 else len(text)
+    before, after = text[:at], re.sub(r"^[^\s)]*", "", text[at:])
+    thresholds = profiles.resolve(profiles.chosen(request))
+    found = search.suggest(before, thresholds, _SUGGESTIONS, after=after, viewer=request.user)
     return JsonResponse({"suggestions": [_as_json(suggestion) for suggestion in found]})
 
 
@@ -132,6 +135,7 @@ def _as_json(suggestion: search.Suggestion) -> dict[str, object]:
         "label": suggestion.label,
         "category": None if suggestion.category is None else Category(suggestion.category).label,
         "count": suggestion.count,
+        "exact": suggestion.exact,
         "alias_of": suggestion.alias_of,
         "start": suggestion.start,
     }

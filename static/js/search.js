@@ -11,6 +11,14 @@ function wordEnd(input) {
   return rest < 0 ? input.value.length : input.selectionStart + rest;
 }
 
+/** Two leading digits of an estimate: more would say more than is known. */
+function counted({ count, exact }) {
+  if (exact) return count.toLocaleString("en");
+  if (count === 0) return "few";
+  const unit = 10 ** Math.max(0, Math.floor(Math.log10(count)) - 1);
+  return `~${(Math.round(count / unit) * unit).toLocaleString("en")}`;
+}
+
 function option(suggestion, id) {
   const item = document.createElement("li");
   item.id = id;
@@ -24,7 +32,7 @@ function option(suggestion, id) {
   if (suggestion.count !== null) {
     const count = document.createElement("span");
     count.className = "muted small number";
-    count.textContent = suggestion.count.toLocaleString("en");
+    count.textContent = counted(suggestion);
     item.append(count);
   }
   return item;

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 
 from gallery import search
-from gallery.models import Category, Post, Tag
+from gallery.models import Category, Post, Profile, Release, SavedSearch, Tag
 from gallery.profiles import Thresholds
+from gallery.search import sample
 from tests.gallery.search.world import make_world
 
 HALF = Thresholds(overall=127)
@@ -13,7 +14,7 @@ HALF = Thresholds(overall=127)
 
 @pytest.fixture
 def tags(db) -> dict[str, Tag]:
-    return make_world(5).tags
+    return make_world(40).tags
 
 
 def _labels(text: str) -> list[str]:
@@ -28,9 +29,9 @@ def _histogram(low: int, high: int) -> list[int]:
 def test_suggest_completes_a_prefix_most_used_first(tags):
     Tag.objects.filter(name="blue_eyes").update(histogram=_histogram(90, 5), post_count=95)
     Tag.objects.filter(name="blue_hair").update(histogram=_histogram(10, 7), post_count=17)
-    found = search.suggest("1girl blu", HALF)
-    assert [(each.value, each.count) for each in found[:2]] == [("blue_hair", 7), ("blue_eyes", 5)]
-    assert found[0].start == len("1girl ")
+    found = search.suggest("blu", HALF)
+    assert [(each.value, each.count, each.exact) for each in found] == [("blue_hair", 7, True), ("blue_eyes", 5, True)]
+    assert search.suggest("1girl blu", HALF)[0].start == len("1girl ")
     assert found[0].category == Category.GENERAL
 
 
@@ -58,13 +59,77 @@ def test_suggest_replaces_the_last_word(tags, text, value, start):
 
 
 def test_suggest_shows_an_alias_with_its_tag(tags):
-    [found] = search.suggest("azure", HALF)
+    found = search.suggest("azure", HALF)[0]
     assert (found.label, found.alias_of, found.value) == ("azure_hair", "blue_hair", "blue_hair")
 
 
 def test_suggest_offers_people_who_uploaded(tags):
     Post.objects.update(uploader=User.objects.get(username="anna"))
     assert _labels("user:an") == ["user:any", "user:anna"]
+    assert _labels("user:non") == []  # every post has an uploader now, so it would find nothing
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "whole"),
+    [
+        ("1girl blu", "", "1girl {}"),
+        ("1girl -(solo blu", "", "1girl -(solo {})"),
+        ("1girl -blu", " solo", "1girl -{} solo"),
+        ("(1girl or blu", ") solo", "(1girl or {}) solo"),
+        ("~1girl ~blu", "", "~1girl ~{}"),
+        ("azure_hair human:blu", "", "azure_hair human:{}"),
+        ("1girl order:id blu", "", "1girl {}"),
+        ("wada profile:strict re", "", "wada profile:strict {}"),
+        ("blu", "-1girl or solo", "{} -1girl or solo"),
+        ("1girl width:640 s", "", "1girl width:640 {}"),
+    ],
+)
+@pytest.mark.parametrize("sampled", [False, True])
+def test_the_count_is_of_the_whole_search(tags, monkeypatch, before, after, whole, sampled):
+    Profile.objects.create(release=Release.objects.get(), key="strict", name="Strict", overall=0.6)
+    if sampled:
+        monkeypatch.setattr(sample, "SMALL_SITE", 0)
+    sample.forget()
+    found = [each for each in search.suggest(before, HALF, after=after) if each.category is not None]
+    assert found
+    for each in found:
+        counted = search.count(whole.format(each.value.lstrip("-~").removeprefix("human:")), HALF).number
+        assert (each.count, each.exact) == (counted, True) and counted, each
+    sample.forget()
+
+
+def test_what_finds_nothing_is_not_suggested(tags):
+    assert "blue_hair" in _labels("blu")
+    assert "blue_hair" not in _labels("-azure_hair blu")
+    assert "blue_hair" in _labels("-azure_hair or blu")
+    assert _labels("1girl -1girl blu") == []
+    assert "rating:general" not in _labels("rating:e rating:g")
+
+
+def test_a_misspelt_word_before_does_not_hide_what_may_follow(tags):
+    Tag.objects.filter(name="blue_hair").update(histogram=_histogram(1, 7), post_count=8)
+    assert [each.count for each in search.suggest("sloo blue_h", HALF)][0] == 7
+    assert search.suggest("status:deleted blue_h", HALF)
+    assert search.suggest("profile:nobodys blue_h", HALF)
+    assert search.suggest('source:"x y blue_h', HALF) == []
+
+
+def test_suggest_offers_ones_own_saved_searches_and_profiles(tags):
+    anna = User.objects.get(username="anna")
+    SavedSearch.objects.create(owner=anna, name="hair", query="blue_hair")
+    Profile.objects.create(owner=anna, key="mine", name="Mine", overall=0.9)
+    [found] = search.suggest("search:h", HALF, viewer=anna)
+    assert (found.value, found.count) == ("search:hair", search.count("blue_hair", HALF).number)
+    assert "search:hair" in [each.value for each in search.suggest("hair", HALF, viewer=anna)]
+    assert [each.value for each in search.suggest("profile:m", HALF, viewer=anna)] == ["profile:mine"]
+    for text in ("search:h", "profile:m"):
+        assert search.suggest(text, HALF) == search.suggest(text, HALF, viewer=AnonymousUser()) == []
+
+
+def test_a_new_tag_is_suggested_before_anything_was_counted(tags):
+    assert "blue_hair" in _labels("blue_h")
+    Tag.objects.create(name="blue_hat")
+    assert "blue_hat" not in _labels("blue_h")
 
 
 def test_suggest_leaves_deprecated_tags_and_empty_words_alone(tags):
