@@ -30,7 +30,7 @@ state.json:
     device, precision, parameters, pictures: {split: n}
     skipped, unreadable, failed_writes    counts
     best            {"epoch", "micro_f1", ...}, the numbers of the epoch whose weights are kept
-    pid, updated_at                       a run that is training and was not updated for a minute has died
+    pid, host, updated_at                 a run that is training and was not updated for a minute has died
 
 metrics.jsonl, kind "train" (over the steps since the line before) and "validation" (the whole split):
     step, epoch, loss, loss_initial, loss_refined

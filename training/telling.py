@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import platform
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -83,6 +84,7 @@ def begin(trainer: "Trainer") -> None:
         device=torch.cuda.get_device_name(t.engine.device) if t.engine.device.type == "cuda" else "cpu",
         precision=t.engine.precision,
         pid=os.getpid(),
+        host=platform.node(),
         eta=None,
         **place(t),
     )
