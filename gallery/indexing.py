@@ -15,13 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-from django.core.cache import cache
 from django.db import connection, transaction
-from django.db.models import Count, Max, Q, QuerySet
-from django.utils import timezone
+from django.db.models import Q, QuerySet
 
-from gallery.models import Category, Post, PostStatus, Prediction, Rating, Tag, TagIndex, Verdict
+from gallery.models import Category, Post, PostStatus, Prediction, Rating, Tag, TagChange, TagIndex, Verdict
 from gallery.profiles import HUMAN_YES
 
 _BATCH = 500
@@ -56,15 +53,7 @@ def _rebuild_batch(ids: list[int]) -> None:
     posts = Post.objects.filter(id__in=ids).order_by("id").select_for_update(no_key=True)
     status = dict(posts.values_list("id", "status"))
     active = [post_id for post_id, state in status.items() if state == PostStatus.ACTIVE]
-    rows = rows_for(active)
-    if gone := set(ids) - set(active):
-        TagIndex.objects.filter(post_id__in=gone).delete()
-    TagIndex.objects.bulk_create(
-        rows,
-        update_conflicts=True,
-        unique_fields=["post"],
-        update_fields=["tag_ids", "confidences", "rating", "updated_at"],
-    )
+    _write(ids, rows_for(active))
 
 
 def rows_for(post_ids: list[int]) -> list[TagIndex]:
@@ -79,6 +68,38 @@ def rows_for(post_ids: list[int]) -> list[TagIndex]:
         | {tag_id for answers in verdicts.values() for tag_id, _ in answers}
     )
     return [_row(post_id, rules, predicted.get(post_id, {}), verdicts.get(post_id, [])) for post_id in post_ids]
+
+
+def _write(ids: list[int], made: list[TagIndex]) -> None:
+    """Store what differs from the rows that these posts have, and what it changes in the tags' histograms."""
+    stored = {row.post_id: row for row in TagIndex.objects.filter(post_id__in=ids)}
+    before = {post_id: _entries(row) for post_id, row in stored.items()}
+    after = {row.post_id: _entries(row) for row in made}
+    if gone := stored.keys() - after.keys():
+        TagIndex.objects.filter(post_id__in=gone).delete()
+    TagIndex.objects.bulk_create(
+        [row for row in made if row.post_id not in stored or _differs(row, stored[row.post_id])],
+        update_conflicts=True,
+        unique_fields=["post"],
+        update_fields=["tag_ids", "confidences", "rating", "overruled", "updated_at"],
+    )
+    change = TagChange()
+    for post_id in before.keys() | after.keys():
+        old, new = before.get(post_id, set()), after.get(post_id, set())
+        change.gone += old - new
+        change.come += new - old
+    if change.gone or change.come:
+        change.save()
+
+
+def _entries(row: TagIndex) -> set[int]:
+    """What a row adds to the histograms: tag id * 256 + byte."""
+    return {tag_id << 8 | byte for tag_id, byte in zip(row.tag_ids, bytes(row.confidences)[1:], strict=True)}
+
+
+def _differs(row: TagIndex, stored: TagIndex) -> bool:
+    same = row.tag_ids == stored.tag_ids and bytes(row.confidences) == bytes(stored.confidences)
+    return not same or (row.rating, row.overruled) != (stored.rating, stored.overruled)
 
 
 def current_predictions(post_ids: Iterable[int]) -> QuerySet[Prediction]:
@@ -157,16 +178,21 @@ def _leads(tag_ids: Iterable[int]) -> list[tuple[int, int, bool]]:
 
 def predicted_tags(rules: Rules, prediction: Mapping[int, int]) -> dict[int, int]:
     """A prediction after aliases, without deprecated tags."""
+    return {tag_id: byte for tag_id, byte in _said(rules, prediction).items() if tag_id not in rules.deprecated}
+
+
+def _said(rules: Rules, prediction: Mapping[int, int]) -> dict[int, int]:
+    """A prediction after aliases."""
     tags: dict[int, int] = {}
     for tag_id, byte in prediction.items():
         tag_id = rules.canonical(tag_id)
-        if tag_id not in rules.deprecated:
-            tags[tag_id] = max(byte, tags.get(tag_id, 0))
+        tags[tag_id] = max(byte, tags.get(tag_id, 0))
     return tags
 
 
 def _row(post_id: int, rules: Rules, prediction: Mapping[int, int], verdicts: Iterable[tuple[int, bool]]) -> TagIndex:
-    tags = predicted_tags(rules, prediction)
+    said = _said(rules, prediction)
+    tags = {tag_id: byte for tag_id, byte in said.items() if tag_id not in rules.deprecated}
     answers = _answers(rules, verdicts)
     for tag_id, answer in answers.items():
         tags.pop(tag_id, None)
@@ -179,7 +205,14 @@ def _row(post_id: int, rules: Rules, prediction: Mapping[int, int], verdicts: It
     rating = _keep_one_rating(rules, tags, answers)
     ordered = sorted(tag_id for tag_id, byte in tags.items() if byte)
     confidences = bytes([0, *(tags[tag_id] for tag_id in ordered)])
-    return TagIndex(post_id=post_id, tag_ids=ordered, confidences=confidences, rating=rating)
+    overruled = sorted(
+        tag_id << 8 | said.get(tag_id, 0)
+        for tag_id in said.keys() | tags.keys()
+        if said.get(tag_id, 0) != tags.get(tag_id, 0)
+    )
+    return TagIndex(
+        post_id=post_id, tag_ids=ordered, confidences=confidences, rating=rating, overruled=overruled or None
+    )
 
 
 def _answers(rules: Rules, verdicts: Iterable[tuple[int, bool]]) -> dict[int, bool]:
@@ -200,66 +233,3 @@ def _keep_one_rating(rules: Rules, tags: dict[int, int], answers: Mapping[int, b
         if tag_id != winner:
             del tags[tag_id]
     return rules.ratings[winner]
-
-
-# Histograms
-
-_MARK = "histograms:mark"
-_SETTLED_SECONDS = 60
-_HISTOGRAM_LOCK = 0x6D61_6E61  # any number that no other advisory lock of the site uses
-
-
-def refresh_histograms(force: bool = False) -> bool:
-    """Count posts per tag and confidence byte from the tag index; False when nothing changed.
-
-    A transaction that began before the newest change may still commit after it, so a count
-    stands only when it was made a while after the newest change.
-    """
-    state = TagIndex.objects.aggregate(rows=Count("post_id"), newest=Max("updated_at"))
-    now = timezone.now()
-    mark = [state["rows"], state["newest"] and state["newest"].isoformat()]
-    if not force and cache.get(_MARK) == mark:
-        return False
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("select pg_try_advisory_xact_lock(%s)", [_HISTOGRAM_LOCK])
-        if not cursor.fetchone()[0]:
-            return False
-        _store_histograms(*_count_bytes())
-    if not state["newest"] or (now - state["newest"]).total_seconds() > _SETTLED_SECONDS:
-        cache.set(_MARK, mark, timeout=24 * 3600)
-    return True
-
-
-def _count_bytes() -> tuple[np.ndarray, np.ndarray]:
-    """Ids of the tags in use, and for each of them 256 counts of posts."""
-    known = np.fromiter(Tag.objects.order_by("id").values_list("id", flat=True), np.int64)
-    counts = np.zeros((len(known), 256), np.int32)
-    rows = TagIndex.objects.filter(post__status=PostStatus.ACTIVE).values_list("tag_ids", "confidences")
-    for tag_ids, confidences in rows.iterator(chunk_size=2000):
-        found, ids = np.frombuffer(bytes(confidences), np.uint8)[1:], np.array(tag_ids, np.int64)
-        places = np.searchsorted(known, ids)
-        there = known.take(places, mode="clip") == ids  # a tag made since: the next count sees it
-        counts[places[there], found[there]] += 1
-    used = counts.any(axis=1)
-    return known[used], counts[used]
-
-
-def _store_histograms(tag_ids: np.ndarray, counts: np.ndarray) -> None:
-    """Write the counts that changed; tags in no post any more get none."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "update tag set histogram = null, post_count = 0 where histogram is not null and id <> all(%s)",
-            [tag_ids.tolist()],
-        )
-        for start in range(0, len(tag_ids), 1000):
-            part = counts[start : start + 1000]
-            cursor.execute(
-                "update tag set histogram = new.histogram::int[], post_count = new.posts"
-                " from unnest(%s::int[], %s::text[], %s::int[]) as new (id, histogram, posts)"
-                " where tag.id = new.id and tag.histogram is distinct from new.histogram::int[]",
-                [
-                    tag_ids[start : start + 1000].tolist(),
-                    ["{" + ",".join(map(str, row)) + "}" for row in part.tolist()],
-                    part.sum(axis=1).tolist(),
-                ],
-            )

@@ -55,17 +55,19 @@ def index_features() -> bool:
 
 @shared_task
 def sweep() -> int:
-    from gallery import exporting, importing
+    from gallery import exporting, importing, partitions
 
     trying.forget_old()
+    partitions.make_ahead()
+    partitions.tidy()
     return tagging.sweep() + exporting.sweep() + importing.sweep()
 
 
 @shared_task
 def refresh_histograms() -> bool:
-    from gallery import indexing
+    from gallery import histograms
 
-    return indexing.refresh_histograms()
+    return histograms.refresh()
 
 
 @shared_task

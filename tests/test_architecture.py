@@ -39,10 +39,12 @@ ROWS = (
     ("batching",),
     (
         "claiming",
+        "histograms",
         "indexing",
         "likeness",
         "locking",
         "pace",
+        "partitions",
         "pictures",
         "profiles",
         "prose",

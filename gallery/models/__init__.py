@@ -9,7 +9,7 @@ from gallery.models.release import Release
 from gallery.models.release_import import ReleaseImport
 from gallery.models.saved_search import SavedSearch
 from gallery.models.tag import Tag, TagAlias, TagImplication, typed_name
-from gallery.models.tag_index import TagIndex
+from gallery.models.tag_index import TagChange, TagIndex
 from gallery.models.tagging_run import TaggingRun
 from gallery.models.verdict import Verdict
 
@@ -31,6 +31,7 @@ __all__ = [
     "SavedSearch",
     "Tag",
     "TagAlias",
+    "TagChange",
     "TagImplication",
     "TagIndex",
     "TaggingRun",

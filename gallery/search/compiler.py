@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import DataError, OperationalError, connection, transaction
-
 from gallery.profiles import Thresholds
-from gallery.search import orders, planner, sample
-from gallery.search.errors import SearchTimeout
+from gallery.search import planner, sample
 from gallery.search.fields import FIELDS, MAX_LIMIT
 from gallery.search.layers import tag_predicate
 from gallery.search.names import Names
 from gallery.search.nodes import And, Metatag, Node, Not, Tag, Wildcard, leaves
 from gallery.search.orders import ORDERS, Order, order_named
 from gallery.search.parser import parse
-from gallery.search.planner import Plan, Walk, Way
+from gallery.search.planner import Plan, Stretch, Walk, Way
 from gallery.search.predicates import FALSE, TRUE, Predicate, both, either, neither, simple
+from gallery.search.running import run
 from gallery.search.scopes import Viewer, asks_for_deleted, expanded, scoped, with_deleted
 from gallery.search.terms import Context
 from gallery.search.values import BadValue, Sql, all_sql
@@ -27,11 +25,15 @@ from gallery.search.values import BadValue, Sql, all_sql
 TIMEOUT_MS = 3000
 _NO_SCORES = "This site keeps nothing to order by {}: newest first instead."
 
-# What the database may not do on each way; everything else is its own choice.
-FORBIDDEN = {
-    Way.SCAN: ("enable_sort",),
-    Way.GIN: ("enable_indexscan", "enable_seqscan"),
-    Way.FREE: (),
+# Orders whose first key has an index; together with the post's id, so that equal keys are in order, too.
+_INDEXED = {
+    "p.created_at",
+    "p.width",
+    "p.height",
+    "p.file_size",
+    "p.md5",
+    "p.width::bigint * p.height",
+    "p.width::float8 / greatest(p.height, 1)",
 }
 
 
@@ -49,11 +51,18 @@ class Query:
     source: Sql | None = None  # what stands for the index when deleted posts are asked for
 
     def plan(self, walk: Walk | None) -> Plan:
-        """How to find the posts of a walk by id, or all posts (None), as in any other order."""
+        """How to find the posts of a walk, or all posts (None)."""
         if self.source:
-            return Plan(Way.FREE)
+            return Plan((Stretch(Way.FREE),), self.predicate)
         seen = None if self.forced else sample.current()
         return planner.choose(self.predicate, seen, walk, self.forced)
+
+    def walk(self, wanted: int, beyond: tuple[Any, ...] | None = None, backwards: bool = False) -> Walk | None:
+        """Reading in this order behind a row; None where all matches have to be sorted."""
+        if self.order.by_id:
+            return Walk(wanted, self.order.descending != backwards, beyond[0] if beyond else None)
+        # How far behind the first page a row lies is not known: what begins there is read from all matches' plan.
+        return Walk(wanted, along=True) if self.order.keys[0].text in _INDEXED else None
 
     def rows(
         self,
@@ -66,15 +75,35 @@ class Query:
         """Rows (id, then the order's keys) behind a row, or before it and nearest first; `skipped` are passed over."""
         if self.predicate == FALSE:
             return []
-        walk = Walk(wanted + skipped, self.order.descending != backwards, beyond[0] if beyond else None)
-        plan = self.plan(walk if self.order.by_id else None)
-        where = self._where(plan)
+        rows: list[tuple[Any, ...]] = []
+        plan = self.plan(self.walk(wanted + skipped, beyond, backwards))
+        deadline = time.monotonic() + timeout / 1000
+        stretches = plan.stretches
+        if skipped and all(stretch.way == Way.SCAN for stretch in stretches):
+            stretches = (Stretch(Way.SCAN),)  # what is passed over need not leave the database
+        offset = skipped if len(stretches) == 1 else 0
+        for stretch in stretches:
+            left = min(timeout, max(1, int((deadline - time.monotonic()) * 1000)))
+            limit = wanted + skipped - offset - len(rows)
+            statement = self._page(plan, stretch, beyond, backwards, limit, offset)
+            rows += run(statement, stretch.way, self.order.by_id, left)
+            if len(rows) >= wanted + skipped - offset:
+                break
+        return rows[skipped - offset :]
+
+    def _page(
+        self, plan: Plan, stretch: Stretch, beyond: tuple[Any, ...] | None, backwards: bool, limit: int, offset: int
+    ) -> Sql:
+        """The statement for one stretch of a page."""
+        # Of a post read along an order's index, its own id is asked for, which the index has.
+        key = "p.id" if stretch.way == Way.ALONG else "i.post_id"
+        where = self._where(plan, stretch)
         if beyond is not None:
-            where.append(self.order.beyond(beyond, backwards))
-        columns = self.order.columns()
-        found = self._statement(columns, all_sql(where))
-        text = f"{found.text} order by {self.order.clause(backwards)} limit %s offset %s"
-        return run(Sql(text, (*found.params, wanted, skipped)), plan.way, self.order.by_id, timeout)
+            behind = self.order.beyond(beyond, backwards)
+            where.append(Sql(behind.text.replace("i.post_id", key), behind.params))
+        found = self._statement(self.order.columns(), all_sql(where))
+        clause = self.order.clause(backwards).replace("i.post_id", key)
+        return Sql(f"{found.text} order by {clause} limit %s offset %s", (*found.params, limit, offset))
 
     def row_of(self, post_id: int) -> tuple[Any, ...] | None:
         """The row of one post, whether or not it matches."""
@@ -82,14 +111,15 @@ class Query:
         return next(iter(run(found, Way.FREE, True, TIMEOUT_MS)), None)
 
     def count(self, plan: Plan, timeout: int = TIMEOUT_MS) -> int:
+        """All matches, by a plan for all of them."""
         if self.predicate == FALSE:
             return 0
-        statement = self._statement(Sql("count(*)"), all_sql(self._where(plan)))
-        return run(statement, plan.way, False, timeout)[0][0]
+        (stretch,) = plan.stretches
+        statement = self._statement(Sql("count(*)"), all_sql(self._where(plan, stretch)))
+        return run(statement, stretch.way, False, timeout)[0][0]
 
-    def _where(self, plan: Plan) -> list[Sql]:
-        cover = [plan.cover.sql()] if plan.cover else []
-        return cover if self.predicate == TRUE else [*cover, self.predicate.sql()]
+    def _where(self, plan: Plan, stretch: Stretch) -> list[Sql]:
+        return stretch.sql() if self.predicate == TRUE else [*stretch.sql(), plan.predicate.sql()]
 
     def _statement(self, columns: Sql, where: Sql) -> Sql:
         source = self.source or Sql("tag_index i")
@@ -157,43 +187,3 @@ def _shape(tree: Node) -> tuple[str | None, tuple[int, ...], int | None]:
     name = value.get("order") or ("random" if "random" in value else None)
     listed = tuple(int(each.low) for each in value.get("id", ()) if each.low is not None and each.low == each.high)
     return name, listed, value.get("random") or value.get("limit")
-
-
-def run(statement: Sql, way: Way, by_id: bool, timeout: int) -> list[tuple[Any, ...]]:
-    """Run a statement the way it was planned, for at most `timeout` milliseconds."""
-    forbidden = () if way == Way.SCAN and not by_id else FORBIDDEN[way]
-    try:
-        with _settings(timeout, forbidden), connection.cursor() as cursor:
-            statement.run(cursor)
-            return cursor.fetchall()
-    except OperationalError as error:
-        if getattr(error.__cause__, "sqlstate", "") != "57014":  # query_canceled
-            raise
-        raise SearchTimeout(
-            f"This search takes longer than {timeout / 1000:g} seconds: add a tag that fewer posts have."
-        ) from None
-    except DataError:
-        raise orders.stale_cursor() from None
-
-
-@contextmanager
-def _settings(timeout: int, forbidden: tuple[str, ...]) -> Iterator[None]:
-    """Planner settings for one transaction; put back when an outer one goes on."""
-    # Compiling expressions costs more than these statements do, and many visitors share the machine.
-    values = {"statement_timeout": str(timeout), "jit": "off", "max_parallel_workers_per_gather": "0"}
-    values.update(dict.fromkeys(forbidden, "off"))
-    outer = connection.in_atomic_block
-    with transaction.atomic():
-        with connection.cursor() as cursor:
-            marks = ", ".join(["set_config(%s, %s, true)"] * len(values))
-            before = _before(cursor, list(values)) if outer else {}
-            cursor.execute(f"select {marks}", [word for pair in values.items() for word in pair])
-        yield
-        if before:
-            with connection.cursor() as cursor:
-                cursor.execute(f"select {marks}", [word for pair in before.items() for word in pair])
-
-
-def _before(cursor: Any, names: list[str]) -> dict[str, str]:
-    cursor.execute(f"select {', '.join(['current_setting(%s)'] * len(names))}", names)
-    return dict(zip(names, cursor.fetchone(), strict=True))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from gallery import histograms
 from gallery.models import Tag
 from gallery.profiles import Thresholds
 from gallery.search.compiler import TIMEOUT_MS, Query, prepare
 from gallery.search.errors import SearchError
+from gallery.search.listing import Page
 from gallery.search.planner import Plan
-from gallery.search.predicates import On, known_to_sample
+from gallery.search.predicates import TRUE, Neither, On, Predicate, known_to_sample
 from gallery.search.scopes import Viewer
 
 EXACT_COST = 30_000.0  # microseconds that an exact count may cost
@@ -24,13 +26,21 @@ class Count(NamedTuple):
     exact: bool
 
 
-def count(text: str, thresholds: Thresholds, *, viewer: Viewer = None) -> Count:
-    """How many posts a search finds under these thresholds; raises SearchError."""
-    query = prepare(text, thresholds, viewer=viewer)
+def count(text: str, thresholds: Thresholds, *, viewer: Viewer = None, page: Page | None = None) -> Count:
+    """How many posts a search finds under these thresholds; raises SearchError.
+
+    `page` is what `find` answered to the same search: then nothing is asked of the database twice.
+    """
+    if page and page.query:
+        if page.whole:
+            return Count(len(page.post_ids), True)
+        query = page.query
+    else:
+        query = prepare(text, thresholds, viewer=viewer)
     plan = query.plan(None)
     cheap = plan.cost <= EXACT_COST
-    if not cheap and isinstance(query.predicate, On) and (number := _from_histogram(query.predicate)) is not None:
-        return Count(number, False)
+    if not cheap and (number := _kept(query.predicate)) is not None:
+        return Count(number, True)
     if cheap or not known_to_sample(query.predicate):
         number = _in_time(query, plan, TIMEOUT_MS if cheap else _DEAR_TIMEOUT_MS)
         if number is not None:
@@ -48,7 +58,15 @@ def upper_count(histogram: Sequence[int] | None, posts: int, byte: int) -> int:
     return sum(histogram[byte:]) if histogram else posts
 
 
-def _from_histogram(predicate: On) -> int | None:
+def _kept(predicate: Predicate) -> int | None:
+    """The number that is kept for all posts, and for one tag at any threshold; at most a minute old."""
+    if predicate == TRUE:
+        return histograms.indexed_posts()
+    if isinstance(predicate, Neither) and isinstance(predicate.child, On):
+        with_it, posts = _kept(predicate.child), histograms.indexed_posts()
+        return None if with_it is None or posts is None else max(0, posts - with_it)
+    if not isinstance(predicate, On):
+        return None
     histogram = Tag.objects.filter(pk=predicate.tag_id).values_list("histogram", flat=True).first()
     return sum(histogram[predicate.byte :]) if histogram else None
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from gallery.models import Category, Rating, Release
 from gallery.profiles import SCALE, Thresholds
 from gallery.search import values
 from gallery.search.errors import nearest
-from gallery.search.predicates import NOTHING, Condition, On, Predicate, Rated, neither
+from gallery.search.predicates import NOTHING, Condition, On, Predicate, Rated, Said, neither
 from gallery.search.tagcounts import on_count_sql
 from gallery.search.terms import Context, Field, something
 from gallery.search.values import BadValue, Range, Ranges, Sql, any_sql, read_ranges
@@ -65,25 +64,8 @@ def tag_and_confidence(text: str) -> tuple[str, Ranges]:
 def predicted(value: tuple[str, Ranges], context: Context) -> Predicate:
     """What the release said, whatever people and thresholds say: 0 when it said nothing of the tag."""
     name, ranges = value
-    if not (ids := context.names.ids(name)):
-        return NOTHING
-    # Predictions have no leading byte, unlike the index; the newest stands in for a missing active one.
-    byte = "(case when idx(x.tag_ids, %s) = 0 then 0 else get_byte(x.confidences, idx(x.tag_ids, %s) - 1) end)"
-    best = f"greatest({', '.join([byte] * len(ids))})"
-    params = tuple(tag_id for tag_id in ids for _ in range(2))
-    expression = (
-        f"coalesce((select {best} from prediction x where x.post_id = i.post_id"
-        " order by x.release_id = %s desc, x.created_at desc, x.id desc limit 1), 0)"
-    )
-    params = (*params, context.names.active_release_id() or 0)
-    parts = [each.sql(expression) for each in ranges]
-    filled = [Sql(part.text, _interleaved(part, params)) for part in parts]
-    return Condition(any_sql(filled))
-
-
-def _interleaved(part: Sql, params: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The expression's own parameters before each end of the range that it is compared with."""
-    return tuple(value for end in part.params for value in (*params, end))
+    ids = context.names.ids(name)
+    return Said(ids[0], tuple(ids), ranges) if ids else NOTHING
 
 
 def of_release(name: str, context: Context) -> Predicate:

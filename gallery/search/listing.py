@@ -40,6 +40,8 @@ class Page:
     text: str = ""
     corrected: str = ""
     by_id: bool = True
+    query: Query | None = field(default=None, repr=False, compare=False)
+    whole: bool = False  # nothing precedes or follows
 
 
 def find(
@@ -74,6 +76,7 @@ def find(
     if backwards:
         rows.reverse()
     found = _page(query, rows, wanted)
+    found.whole = not (cursor or skipped or more)
     if rows and (backwards or more):
         found.next = str(Cursor(query.order.name, False, rows[-1]))
     if rows and (skipped or (cursor and (more or not backwards))):
@@ -90,6 +93,7 @@ def _page(query: Query, rows: list[tuple[Any, ...]], size: int) -> Page:
         text=_pinned(query),
         corrected=_corrected(query),
         by_id=query.order.by_id and query.order.descending,
+        query=query,
     )
 
 

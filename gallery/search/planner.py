@@ -1,95 +1,201 @@
-"""Which way a search is run: newest first until the page is full, or from the tags' index.
+"""Which way a search is run: newest first until the page is full, from the tags' index, or along another order.
 
-The database guesses the selectivity of arrays badly, so the choice is made here, from the sample.
+The database guesses the selectivity of arrays badly, so the choice is made here, from the sample, and for each
+partition of the tag index by itself: a tag that lives in one era is dense there and absent elsewhere.
 The costs were measured at a million posts, in microseconds.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 
-from gallery.search.predicates import All, Any, Condition, On, Predicate, mask
+from gallery.partitions import SIZE
+from gallery.search.predicates import All, Any, Condition, Masks, On, Predicate, Said
 from gallery.search.sample import Sample
 from gallery.search.values import Sql
 
 _SCANNED = 0.45
 _CANDIDATE = 1.4
 _LISTED = 0.08
-_GIN_START = 150.0
+_SKIPPED = 1.0  # what a long list costs for each entry of a short one that it is intersected with
+_GIN_START = 100.0  # of each partition
+_ALONG = 6.0  # a post read in another order, and its row of the tag index
+_WIDEST = 5  # required tags that GIN is asked for at most: the rows tell the rest
 
 
 class Way(StrEnum):
     SCAN = "scan"
     GIN = "gin"
+    ALONG = "along"  # in the order of an index of the posts
     FREE = "free"  # the database's own choice: a condition with an index of its own, or a small site
 
 
 @dataclass(frozen=True)
 class Cover:
-    """What GIN is asked, a superset of the matches: posts with every one of these tags, or with any."""
+    """What GIN is asked, a superset of the matches: posts with every one of these tags, or with any.
+
+    `or_rejected` are tags of which a person's no counts, too: the index does not have it.
+    """
 
     tags: tuple[int, ...]
     every: bool
+    or_rejected: tuple[int, ...] = ()
 
     def sql(self) -> Sql:
         # `pg_catalog` is named: intarray has operators of the same names, which this index can't serve.
         sign = "@>" if self.every else "&&"
-        return Sql(f"i.tag_ids OPERATOR(pg_catalog.{sign}) %s::int[]", (self.tags,))
+        text = f"i.tag_ids OPERATOR(pg_catalog.{sign}) %s::int[]"
+        if not self.or_rejected:
+            return Sql(text, (self.tags,))
+        rejected = "array(select v.post_id from verdict v where v.tag_id = any(%s) and not v.answer)"
+        return Sql(f"({text} or i.post_id = any({rejected}))", (self.tags, self.or_rejected))
 
-    def cost(self, sample: Sample) -> float:
+    def costs(self, sample: Sample, parts: Sequence[slice]) -> np.ndarray:
+        """Microseconds in each part of the sample."""
         present = [sample.on(tag_id, 1) for tag_id in self.tags]
-        combine = np.logical_and if self.every else np.logical_or
-        candidates = float(combine.reduce(present).sum()) * sample.scale
-        return _GIN_START + _CANDIDATE * candidates + _LISTED * sum(map(sample.posts_with, self.tags))
+        together = (np.logical_and if self.every else np.logical_or).reduce(present)
+        candidates = _sums(together, parts) * sample.scale
+        lists = np.array([_sums(each, parts) * sample.scale for each in present])
+        listed = _LISTED * lists
+        if self.every:
+            listed = np.minimum(listed, _LISTED * lists.min(axis=0) + _SKIPPED * lists.min(axis=0))
+        return _GIN_START + _CANDIDATE * candidates + listed.sum(axis=0)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Post ids from `low` to below `high`, None being open, that one statement reads one way."""
+
+    way: Way
+    cover: Cover | None = None
+    low: int | None = None
+    high: int | None = None
+
+    def sql(self) -> list[Sql]:
+        bounds = [Sql(f"i.post_id >= {self.low}")] if self.low is not None else []
+        bounds += [Sql(f"i.post_id < {self.high}")] if self.high is not None else []
+        return [*bounds, self.cover.sql()] if self.cover else bounds
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A way to run a search; `cost` in microseconds and `matches` are estimates."""
+    """What to read, in order, until there is enough; `cost` in microseconds and `matches` are estimates.
 
-    way: Way
-    cover: Cover | None = None
+    `predicate` is what was asked, with what decides soonest first.
+    """
+
+    stretches: tuple[Stretch, ...]
+    predicate: Predicate
     cost: float = 0.0
     matches: float = 0.0
+
+    @property
+    def way(self) -> Way:
+        return self.stretches[0].way
 
 
 @dataclass(frozen=True)
 class Walk:
-    """Reading posts by id until `wanted` are found, down from `start` or up; None starts at the end."""
+    """Reading posts until `wanted` are found: by id, down from `start` or up, or in an indexed order (`along`)."""
 
     wanted: int
     descending: bool = True
     start: int | None = None
-
-    def along(self, found: np.ndarray, sample: Sample) -> np.ndarray:
-        """The part of a mask over the sample that is still to be read, in reading order."""
-        ids = sample.column("id")  # newest first
-        if self.descending:
-            return found if self.start is None else found[np.searchsorted(-ids, -self.start, "right") :]
-        return (found if self.start is None else found[: np.searchsorted(-ids, -self.start)])[::-1]
+    along: bool = False
 
 
 def choose(predicate: Predicate, sample: Sample | None, walk: Walk | None, forced: Way | None = None) -> Plan:
     """The plan for a walk, or for all matches (None). No sample means a small site."""
     if forced is not None:
         cover = next(covers(predicate, sample), None) if forced == Way.GIN else None
-        return Plan(forced if cover or forced != Way.GIN else Way.SCAN, cover)
+        lacking = (forced == Way.GIN and not cover) or (forced == Way.ALONG and not (walk and walk.along))
+        return Plan((Stretch(Way.SCAN if lacking else forced, cover),), predicate)
     if sample is None:
-        return Plan(Way.FREE)
-    found = mask(predicate, sample)
-    matches = float(found.sum()) * sample.scale
+        return Plan((Stretch(Way.FREE),), predicate)
+    masks = Masks(sample)
+    found = masks.of(predicate)
+    matches = float(np.count_nonzero(found)) * sample.scale
+    predicate = masks.sorted(predicate)
     if has_index(predicate):
-        return Plan(Way.FREE, None, 0.0, matches)
-    scan = _SCANNED * (_depth(walk.along(found, sample), walk.wanted, sample.scale) if walk else sample.total)
-    cheapest = min(((cover.cost(sample), n, cover) for n, cover in enumerate(covers(predicate, sample))), default=None)
-    if cheapest and cheapest[0] < scan:
-        return Plan(Way.GIN, cheapest[2], cheapest[0], matches)
-    return Plan(Way.SCAN, None, scan, matches)
+        return Plan((Stretch(Way.FREE),), predicate, 0.0, matches)
+    if walk is None or walk.along:
+        return _all_matches(predicate, sample, walk, matches)
+    stretches, cost = _by_partition(predicate, sample, walk, found)
+    return Plan(stretches, predicate, cost, matches)
+
+
+def _all_matches(predicate: Predicate, sample: Sample, walk: Walk | None, matches: float) -> Plan:
+    """One statement over everything, or in the order of an index until there are enough."""
+    ways = [(_SCANNED * sample.total, Stretch(Way.SCAN))]
+    whole = [slice(0, sample.size)]
+    ways += [(float(c.costs(sample, whole)[0]), Stretch(Way.GIN, c)) for c in covers(predicate, sample)]
+    if walk:
+        # All matches have to be joined and sorted, unless the order's index gives them one by one.
+        ways = [(cost + 4 * matches, stretch) for cost, stretch in ways]
+        ways.append((_ALONG * min(sample.total, walk.wanted * sample.total / max(matches, 1)), Stretch(Way.ALONG)))
+    cost, stretch = min(ways, key=lambda way: way[0])
+    return Plan((stretch,), predicate, cost, matches)
+
+
+def _by_partition(predicate: Predicate, sample: Sample, walk: Walk, found: np.ndarray) -> tuple[tuple, float]:
+    """The cheapest way through each partition on the walk, neighbours of one way in one statement."""
+    bounds, parts = _partitions(sample, walk)
+    offered = list(covers(predicate, sample))
+    gin = np.array([cover.costs(sample, parts) for cover in offered]).reshape(len(offered), len(parts))
+    stretches: list[Stretch] = []
+    total, expected, in_stretch = 0.0, 0.0, 0.0
+    for number, (part, (low, high)) in enumerate(zip(parts, bounds, strict=True)):
+        ahead = found[part] if walk.descending else found[part][::-1]
+        matches = float(np.count_nonzero(ahead)) * sample.scale
+        scan = _SCANNED * _depth(ahead, max(1.0, walk.wanted - expected), sample.scale)
+        best = int(gin[:, number].argmin()) if offered else 0
+        way, cover, cost = Way.SCAN, None, scan
+        if offered and gin[best, number] < scan:
+            way, cover, cost = Way.GIN, offered[best], float(gin[best, number])
+        last = stretches[-1] if stretches else None
+        # A statement from GIN sorts all that it finds: it ends where there should be enough.
+        # A scan of the open end is not continued: with rows of no partition yet, it has to look at all at once.
+        goes_on = in_stretch < 2 * walk.wanted if way == Way.GIN else last and None not in (last.high, high)
+        if last and goes_on and (last.way, last.cover) == (way, cover):
+            stretches[-1] = Stretch(way, cover, *((low, last.high) if walk.descending else (last.low, high)))
+            in_stretch += matches
+        else:
+            stretches.append(Stretch(way, cover, low, high))
+            in_stretch = matches
+        if expected < walk.wanted:
+            total += cost
+        expected += matches
+    return tuple(stretches), total
+
+
+def _partitions(sample: Sample, walk: Walk) -> tuple[list[tuple[int, int | None]], list[slice]]:
+    """Bounds of the partitions on the walk, in reading order, the newest open, and their parts of the sample."""
+    ids = -sample.column("id")  # ascending: the sample is newest first
+    newest = first = sample.newest // SIZE
+    last = 0
+    if walk.start is not None:
+        at = min(max(walk.start // SIZE, 0), newest)
+        first, last = (at, 0) if walk.descending else (newest, at)
+    bounds, parts = [], []
+    for number in range(first, last - 1, -1):
+        low, high = number * SIZE, (number + 1) * SIZE
+        begin, end = np.searchsorted(ids, 1 - high), np.searchsorted(ids, -low, "right")
+        if walk.start is not None and walk.descending:
+            begin = max(begin, np.searchsorted(ids, -walk.start, "right"))
+        elif walk.start is not None:
+            end = min(end, np.searchsorted(ids, -walk.start))
+        bounds.append((low, high if number < newest else None))
+        parts.append(slice(int(begin), int(max(begin, end))))
+    return (bounds, parts) if walk.descending else (bounds[::-1], parts[::-1])
+
+
+def _sums(found: np.ndarray, parts: Sequence[slice]) -> np.ndarray:
+    return np.array([np.count_nonzero(found[part]) for part in parts], np.float64)
 
 
 def has_index(predicate: Predicate) -> bool:
@@ -99,7 +205,7 @@ def has_index(predicate: Predicate) -> bool:
     return isinstance(predicate, Condition) and predicate.selective
 
 
-def _depth(found: np.ndarray, wanted: int, scale: float) -> float:
+def _depth(found: np.ndarray, wanted: float, scale: float) -> float:
     """How many posts are read until `wanted` matches; all that `found` stands for, if they don't suffice."""
     needed = max(1, math.ceil(wanted / scale))
     places = np.flatnonzero(found)
@@ -110,11 +216,17 @@ def _depth(found: np.ndarray, wanted: int, scale: float) -> float:
 
 
 def covers(predicate: Predicate, sample: Sample | None = None) -> Iterator[Cover]:
-    """Every cover that the predicate offers, the one of all required tags first."""
+    """Every cover that the predicate offers, those of required tags first: of all, then of the rarest few."""
     children = predicate.children if isinstance(predicate, All) else (predicate,)
-    if required := {child.tag_id for child in children if isinstance(child, On)}:
-        yield Cover(tuple(sorted(required)), True)
+    required = list({child.tag_id for child in children if isinstance(child, On)})
+    if sample:
+        required.sort(key=sample.posts_with)
+        required = required[:_WIDEST]
+    for number in range(len(required), 0, -1):
+        yield Cover(tuple(sorted(required[:number])), True)
     for child in children:
+        if isinstance(child, Said) and child.at_least:
+            yield Cover((child.tag_id,), True, child.names)
         if isinstance(child, Any) and (tags := _one_of_each(child, sample)):
             yield Cover(tuple(sorted(tags)), False)
 
@@ -123,7 +235,7 @@ def _one_of_each(predicate: Any, sample: Sample | None) -> set[int] | None:
     """Tags of which every match holds one: the rarest out of each branch; None when a branch has none."""
     found: set[int] = set()
     for child in predicate.children:
-        cover = next(covers(child, sample), None)
+        cover = next((cover for cover in covers(child, sample) if not cover.or_rejected), None)
         if cover is None:
             return None
         if cover.every:

@@ -34,6 +34,35 @@ class On:
 
 
 @dataclass(frozen=True)
+class Said:
+    """What the release said of the tag, whatever people and thresholds say, lies in these ranges of bytes.
+
+    The index row says it: its byte, unless that overruled the release's. `names` are all ids of the tag, those
+    of tags now aliased to it included.
+    """
+
+    tag_id: int
+    names: tuple[int, ...]
+    ranges: Ranges
+
+    @property
+    def at_least(self) -> float:
+        """The least byte that any range lets through."""
+        return min(0 if each.low is None else each.low for each in self.ranges)
+
+    def sql(self) -> Sql:
+        byte = "get_byte(i.confidences, idx(i.tag_ids, %s))"
+        said = (
+            f"(case when i.overruled is null then {byte} else"
+            f" coalesce((select o & 255 from unnest(i.overruled) o where o >> 8 = %s), {byte}) end)"
+        )
+        parts = [each.sql(said) for each in self.ranges]
+        # The expression's own parameters stand before each end of a range that it is compared with.
+        ids = (self.tag_id,) * 3
+        return any_sql([Sql(part.text, tuple(v for end in part.params for v in (*ids, end))) for part in parts])
+
+
+@dataclass(frozen=True)
 class Rated:
     """The post's one rating is among these; None is unrated."""
 
@@ -94,7 +123,7 @@ class Any:
         return any_sql([child.sql() for child in self.children])
 
 
-Predicate = On | Rated | Condition | Neither | All | Any
+Predicate = On | Said | Rated | Condition | Neither | All | Any
 TRUE = All(())
 FALSE = Any(())
 NOTHING = Condition(NEVER)
@@ -104,7 +133,9 @@ EVERY_POST = Condition(ALWAYS)
 def both(predicates: Iterable[Predicate]) -> Predicate:
     """The conjunction, shortened where a part is always or never true."""
     children = tuple(p for p in dict.fromkeys(map(simple, predicates)) if p != TRUE)
-    if FALSE in children:
+    ratings = [child.ratings for child in children if isinstance(child, Rated)]
+    # A post has one rating: of two that exclude each other no post need be asked.
+    if FALSE in children or (ratings and not frozenset.intersection(*ratings)):
         return FALSE
     return children[0] if len(children) == 1 else All(children)
 
@@ -131,30 +162,63 @@ def simple(predicate: Predicate) -> Predicate:
     return predicate
 
 
+class Masks:
+    """Which posts of the sample match, by predicate; each is worked out once."""
+
+    def __init__(self, sample: Sample) -> None:
+        self.sample = sample
+        self._known: dict[tuple[Predicate, bool], np.ndarray] = {}
+
+    def of(self, predicate: Predicate, unknown: bool = True) -> np.ndarray:
+        """A bool array, not to be changed. What the sample can't tell is assumed to be `unknown`."""
+        key = (predicate, unknown)
+        if key not in self._known:
+            self._known[key] = self._of(predicate, unknown)
+        return self._known[key]
+
+    def _of(self, predicate: Predicate, unknown: bool) -> np.ndarray:
+        sample = self.sample
+        if isinstance(predicate, On):
+            return sample.on(predicate.tag_id, predicate.byte)
+        if isinstance(predicate, Said):
+            return sample.within(predicate.tag_id, predicate.ranges)
+        if isinstance(predicate, Rated):
+            return sample.rated(_UNRATED if rating is None else rating for rating in predicate.ratings)
+        if isinstance(predicate, Neither):
+            return ~self.of(predicate.child, not unknown)  # the assumption turns round under a negation
+        if isinstance(predicate, Condition):
+            if not predicate.column:
+                return np.full(sample.size, unknown)
+            return np.logical_or.reduce([each.mask(sample.column(predicate.column)) for each in predicate.ranges])
+        if isinstance(predicate, Any):
+            found = sample.any_on((child.tag_id, child.byte) for child in predicate.children if isinstance(child, On))
+            for child in predicate.children:
+                if not isinstance(child, On):
+                    found |= self.of(child, unknown)
+            return found
+        found = np.ones(sample.size, bool)
+        for child in predicate.children:
+            found &= self.of(child, unknown)
+        return found
+
+    def sorted(self, predicate: Predicate) -> Predicate:
+        """The same, with what decides soonest first: in a conjunction what seldom holds, else what often does."""
+        if isinstance(predicate, Neither):
+            return Neither(self.sorted(predicate.child))
+        if not isinstance(predicate, All | Any):
+            return predicate
+        often = isinstance(predicate, Any)
+        return type(predicate)(tuple(map(self.sorted, sorted(predicate.children, key=self._matches, reverse=often))))
+
+    def _matches(self, predicate: Predicate) -> int:
+        if isinstance(predicate, On):
+            return self.sample.count_on(predicate.tag_id, predicate.byte)
+        return int(np.count_nonzero(self.of(predicate)))
+
+
 def mask(predicate: Predicate, sample: Sample) -> np.ndarray:
     """Which posts of the sample match, bool; what the sample can't tell counts as a match."""
-    return _mask(predicate, sample, unknown=True)
-
-
-def _mask(predicate: Predicate, sample: Sample, unknown: bool) -> np.ndarray:
-    """`unknown` is what to assume of conditions the sample can't tell: it turns round under a negation."""
-    if isinstance(predicate, On):
-        return sample.on(predicate.tag_id, predicate.byte)
-    if isinstance(predicate, Rated):
-        return sample.rated(_UNRATED if rating is None else rating for rating in predicate.ratings)
-    if isinstance(predicate, Neither):
-        return ~_mask(predicate.child, sample, not unknown)
-    if isinstance(predicate, Condition):
-        if not predicate.column:
-            return np.full(sample.size, unknown)
-        return np.logical_or.reduce([each.mask(sample.column(predicate.column)) for each in predicate.ranges])
-    combined = np.full(sample.size, isinstance(predicate, All))
-    for child in predicate.children:
-        if isinstance(predicate, All):
-            combined &= _mask(child, sample, unknown)
-        else:
-            combined |= _mask(child, sample, unknown)
-    return combined
+    return Masks(sample).of(predicate)
 
 
 def known_to_sample(predicate: Predicate) -> bool:

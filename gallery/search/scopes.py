@@ -132,17 +132,18 @@ def with_deleted(tree: Node, viewer: Viewer, note: Note) -> Sql | None:
         note(f"Of the deleted posts, the newest {DELETED_READ:,} were searched.")
     rows = indexing.rows_for(ids[:DELETED_READ])
     deleted = Sql(
-        "select d.post_id, d.tag_ids::int[] as tag_ids, d.confidences, d.rating, now() as updated_at"
-        " from unnest(%s::bigint[], %s::text[], %s::bytea[], %s::smallint[])"
-        " as d (post_id, tag_ids, confidences, rating)",
+        "select d.post_id, d.tag_ids::int[] as tag_ids, d.confidences, d.rating, d.overruled::int[] as overruled,"
+        " now() as updated_at from unnest(%s::bigint[], %s::text[], %s::bytea[], %s::smallint[], %s::text[])"
+        " as d (post_id, tag_ids, confidences, rating, overruled)",
         (
             tuple(row.post_id for row in rows),
             tuple("{" + ",".join(map(str, row.tag_ids)) + "}" for row in rows),
             tuple(row.confidences for row in rows),
             tuple(row.rating for row in rows),
+            tuple(row.overruled and "{" + ",".join(map(str, row.overruled)) + "}" for row in rows),
         ),
     )
     if any(_status(node) == "deleted" for node in top(tree)):
         return Sql(f"({deleted.text}) i", deleted.params)
-    active = "select post_id, tag_ids, confidences, rating, updated_at from tag_index"
+    active = "select post_id, tag_ids, confidences, rating, overruled, updated_at from tag_index"
     return Sql(f"({active} union all {deleted.text}) i", deleted.params)

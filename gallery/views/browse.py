@@ -31,7 +31,7 @@ def browse(request: HttpRequest) -> HttpResponse:
     try:
         place = paging.asked(request.GET)
         page = search.find(text, thresholds, limit=settings.PAGE_SIZE, viewer=request.user, **place)
-        count = search.count(text, thresholds, viewer=request.user)
+        count = search.count(text, thresholds, viewer=request.user, page=page)
     except search.SearchError as error:
         return _mistake(request, text, error)
     if not page.post_ids and not text.strip() and not Post.objects.active().exists():

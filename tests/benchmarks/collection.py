@@ -43,6 +43,15 @@ class World:
 
 
 @dataclass
+class Said:
+    """What the release said of a block's posts, before people did: as the block's own arrays."""
+
+    offsets: np.ndarray
+    tags: np.ndarray
+    confidences: np.ndarray
+
+
+@dataclass
 class Block:
     """Rows of consecutive posts: tags[offsets[i]:offsets[i + 1]] are those of post first_id + i, sorted by id."""
 
@@ -53,6 +62,8 @@ class Block:
     ratings: np.ndarray  # uint8 0..3
     width: np.ndarray
     height: np.ndarray
+    said: Said | None  # until it is written
+    verdicts: np.ndarray  # [V, 4] post id, tag id, the release's byte, 1 for yes
 
 
 @dataclass
@@ -62,6 +73,10 @@ class Collection:
     posts: int
     world: World
     blocks: list[Block] = field(default_factory=list)
+
+    def counts(self) -> np.ndarray:
+        """[T + 1] posts with each tag at any confidence, by tag id."""
+        return sum(np.bincount(block.tags, minlength=len(self.world.names) + 1) for block in self.blocks)
 
     def dense(self, tag_id: int) -> np.ndarray:
         """[posts + 1] confidence byte of one tag by post id, 0 where absent."""
@@ -163,16 +178,19 @@ def make_block(world: World, first_id: int, n: int, when: float, seed: int) -> B
     key = key[np.concatenate([[True], (key[1:] >> 1) != (key[:-1] >> 1)])]
     posts, tags = key >> 18, ((key >> 1) & 0x1FFFF).astype(np.int32)
     confidences = _confidence(rng, (key & 1) == 0)
+    said = Said(np.searchsorted(posts, np.arange(n + 1)), tags + 1, confidences)
     # People's verdicts: on 4 % of the posts about one tag in 30 is confirmed and one in 30 rejected.
-    judged = (rng.random(n) < 0.04)[posts]
+    judged = (rng.random(n) < 0.04)[posts] & (tags < world.ratings[0])
     draw = rng.random(len(posts))
-    confidences[judged & (draw < 0.03)] = HUMAN
-    kept = ~(judged & (draw > 0.97) & (tags < world.ratings[0]))
-    posts, tags, confidences = posts[kept], tags[kept], confidences[kept]
+    yes, no = judged & (draw < 0.03), judged & (draw > 0.97)
+    verdicts = np.stack([posts + first_id, tags + 1, confidences, yes], axis=1)[yes | no]
+    confidences = np.where(yes, HUMAN, confidences).astype(np.uint8)
+    posts, tags, confidences = posts[~no], tags[~no], confidences[~no]
     offsets = np.searchsorted(posts, np.arange(n + 1))
     width = rng.choice([600, 850, 1000, 1200, 1448, 2048, 3000], n)
     height = rng.choice([800, 1000, 1200, 1414, 2048, 2900, 4000], n)
-    return Block(first_id, offsets, tags + 1, confidences, ratings.astype(np.uint8), width, height)
+    rated = ratings.astype(np.uint8)
+    return Block(first_id, offsets, tags + 1, confidences, rated, width, height, said, verdicts)
 
 
 def _array_text(values: np.ndarray) -> bytes:
@@ -183,12 +201,12 @@ def _array_text(values: np.ndarray) -> bytes:
     return head + body.tobytes()
 
 
-def _field(value: bytes) -> bytes:
-    """One field of a binary COPY row: its length, then itself."""
-    return struct.pack(">i", len(value)) + value
+def _field(value: bytes | None) -> bytes:
+    """One field of a binary COPY row: its length, then itself; none is null."""
+    return struct.pack(">i", -1) if value is None else struct.pack(">i", len(value)) + value
 
 
-def _copy(connection: Connection, table: str, rows: Iterator[tuple[bytes, ...]]) -> None:
+def _copy(connection: Connection, table: str, rows: Iterator[tuple[bytes | None, ...]]) -> None:
     """Rows of binary fields by COPY: text would take ten times as long."""
     with connection.cursor().copy(f"copy {table} from stdin (format binary)") as copy:
         copy.write(b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0))
@@ -198,23 +216,30 @@ def _copy(connection: Connection, table: str, rows: Iterator[tuple[bytes, ...]])
 
 
 def _copy_block(connection: Connection, block: Block, release_id: int) -> None:
-    """The block's tag_index rows, and the predictions they would have come from."""
+    """The block's rows in tag_index, and the predictions that they would have come from."""
     now = struct.pack(">q", int((time.time() - 946_684_800) * 1e6))
-    release = struct.pack(">q", release_id)
-    predicted = np.minimum(block.confidences, 254)
+    said, release, size = block.said, struct.pack(">q", release_id), len(block.offsets) - 1
+    overruled: dict[int, list[int]] = {}
+    for post, tag, byte, _ in block.verdicts.tolist():
+        overruled.setdefault(post, []).append(tag << 8 | byte)
 
-    def rows(index: bool) -> Iterator[tuple[bytes, ...]]:
-        for row in range(len(block.offsets) - 1):
-            part = slice(block.offsets[row], block.offsets[row + 1])
-            post, tags = struct.pack(">q", block.first_id + row), _array_text(block.tags[part])
-            if index:
-                rating = struct.pack(">h", block.ratings[row])
-                yield post, tags, b"\0" + block.confidences[part].tobytes(), rating, now
-            else:
-                yield post, release, tags, predicted[part].tobytes(), now
+    def predictions() -> Iterator[tuple[bytes, ...]]:
+        for row in range(size):
+            part = slice(said.offsets[row], said.offsets[row + 1])
+            post = struct.pack(">q", block.first_id + row)
+            yield post, release, _array_text(said.tags[part]), said.confidences[part].tobytes(), now
 
-    _copy(connection, "tag_index (post_id, tag_ids, confidences, rating, updated_at)", rows(True))
-    _copy(connection, "prediction (post_id, release_id, tag_ids, confidences, created_at)", rows(False))
+    def index() -> Iterator[tuple[bytes | None, ...]]:
+        for row in range(size):
+            part, post = slice(block.offsets[row], block.offsets[row + 1]), block.first_id + row
+            confidences, rating = b"\0" + block.confidences[part].tobytes(), struct.pack(">h", block.ratings[row])
+            said_else = _array_text(np.array(sorted(overruled[post]))) if post in overruled else None
+            tags = _array_text(block.tags[part])
+            yield struct.pack(">q", post), tags, confidences, rating, now, said_else
+
+    _copy(connection, "tag_index (post_id, tag_ids, confidences, rating, updated_at, overruled)", index())
+    _copy(connection, "prediction (post_id, release_id, tag_ids, confidences, created_at)", predictions())
+    block.said = None
 
 
 def _insert_posts(connection: Connection, first_id: int, block: Block) -> None:
@@ -248,11 +273,23 @@ def _insert_tags(connection: Connection, collection: Collection) -> None:
             copy.write_row((position + 1, name, category, "", False, text, int(row.sum())))
 
 
+def _insert_verdicts(connection: Connection, collection: Collection) -> None:
+    columns = "post_id, tag_id, confidence, answer, at, origin"
+    with connection.cursor().copy(f"copy verdict ({columns}) from stdin") as copy:
+        for block in collection.blocks:
+            for post, tag, byte, answer in block.verdicts.tolist():
+                copy.write_row((post, tag, byte, bool(answer), "2026-01-01", "person"))
+
+
 def fill(connection: Connection, posts: int, seed: int = 1, say=print) -> Collection:
-    """Make `posts` posts and write post, tag, prediction and tag_index."""
+    """Make `posts` posts and write post, tag, prediction, verdict and tag_index."""
+    from gallery import partitions
+
     collection = Collection(posts, make_world(seed))
-    columns = "name, title, folder, config, metrics, card, tag_ids, installed_at, active"
-    made = f"insert into release ({columns}) values ('made', 'made', '', '{{}}', '{{}}', '', '{{}}', now(), true)"
+    columns = "name, title, folder, config, metrics, card, tag_ids, installed_at, active, stage, mode, engine, gate"
+    values = "'made', 'made', '', '{}', '{}', '', '{}', now(), true, 'refined', 'exact', 'auto', '{}'"
+    made = f"insert into release ({columns}) values ({values})"
+    partitions.make_ahead(posts)
     release_id = connection.execute(f"{made} returning id").fetchone()[0]
     for first in range(1, posts + 1, BLOCK):
         n = min(BLOCK, posts + 1 - first)
@@ -263,6 +300,8 @@ def fill(connection: Connection, posts: int, seed: int = 1, say=print) -> Collec
         collection.blocks.append(block)
         say(f"  {first + n - 1:,} posts")
     _insert_tags(connection, collection)
+    _insert_verdicts(connection, collection)
+    connection.execute("delete from tag_change")  # the histograms are as written
     connection.execute("select setval(pg_get_serial_sequence('post', 'id'), %s)", [posts])
     connection.execute("select setval(pg_get_serial_sequence('tag', 'id'), %s)", [len(collection.world.names)])
     connection.commit()

@@ -33,12 +33,21 @@ def fill_danbooru(connection: Connection, collection: Collection, byte: int) -> 
                 copy.write_row((post, tags, "gsqe"[block.ratings[row]], 100_000 + post % 900_000))
     connection.execute("create index on dpost using gin (string_to_array(tag_string, ' '))")
     connection.execute("create index on dpost (file_size)")
+    connection.execute("create table dtag (name text primary key, post_count int not null)")
+    with connection.cursor().copy("copy dtag from stdin") as copy:
+        on = sum(np.bincount(b.tags[b.confidences >= byte], minlength=len(names)) for b in collection.blocks)
+        for tag in range(1, len(names)):
+            copy.write_row((names[tag], int(on[tag])))
     connection.commit()
 
 
 def fill_szurubooru(connection: Connection, collection: Collection, byte: int) -> None:
     connection.execute("create table spost (id int primary key, safety char(1), file_size int)")
-    connection.execute("insert into spost select id, rating, file_size from dpost")
+    for block in collection.blocks:
+        first, rows = block.first_id, len(block.offsets) - 1
+        with connection.cursor().copy("copy spost from stdin") as copy:
+            for row in range(rows):
+                copy.write_row((first + row, "gsqe"[block.ratings[row]], 100_000 + (first + row) % 900_000))
     connection.execute("create table spost_tag (post_id int not null, tag_id int not null)")
     with connection.cursor().copy("copy spost_tag from stdin") as copy:
         for block in collection.blocks:
@@ -95,5 +104,12 @@ def page_sql(body: str, query: Query) -> str:
     return f"select id {body} order by {order} limit {PAGE}"
 
 
-def count_sql(body: str) -> str:
+def danbooru_count_sql(query: Query, collection: Collection, body: str) -> str:
+    """Its rule: one tag from the tag's row, all else by counting."""
+    if query.tree[0] == "tag":
+        return f"select post_count from dtag where name = '{collection.world.names[query.tree[1] - 1]}'"
+    return count_sql(query, collection, body)
+
+
+def count_sql(query: Query, collection: Collection, body: str) -> str:
     return f"select count(*) {body}"

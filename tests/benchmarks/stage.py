@@ -37,6 +37,13 @@ def start_django() -> Path:
     return folder
 
 
+def join_django() -> None:
+    """Set Django up in a child of the process that called `start_django`."""
+    import django
+
+    django.setup()
+
+
 class Meter:
     """CPU milliseconds of this process and of one Postgres backend, and wall time, of a piece of work."""
 

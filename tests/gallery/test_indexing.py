@@ -2,7 +2,6 @@ import threading
 from datetime import timedelta
 
 import pytest
-from django.core.cache import cache
 from django.db import connection
 from django.utils import timezone
 from hypothesis import HealthCheck, given
@@ -19,6 +18,7 @@ from gallery.models import (
     Release,
     Tag,
     TagAlias,
+    TagChange,
     TagImplication,
     TagIndex,
     Verdict,
@@ -217,30 +217,29 @@ def test_two_changes_of_one_post_at_once_both_count():
 
 
 @pytest.mark.django_db
-def test_histograms_count_posts_by_confidence():
-    cache.clear()
-    hat, cat, gone = make_tag("hat"), make_tag("cat"), make_tag("gone", histogram=[3] + [0] * 255, post_count=3)
-    for byte in (100, 100, 255):
-        TagIndex.objects.create(post=make_post(), tag_ids=[hat.id, cat.id], confidences=bytes([0, byte, 7]))
-    assert indexing.refresh_histograms()
-    hat.refresh_from_db()
-    cat.refresh_from_db()
-    gone.refresh_from_db()
-    assert (hat.histogram[100], hat.histogram[255], sum(hat.histogram), hat.post_count) == (2, 1, 3, 3)
-    assert (cat.histogram[7], gone.histogram, gone.post_count) == (3, None, 0)
+def test_a_row_keeps_what_the_release_said_where_the_index_says_otherwise():
+    hat, cat, dog, animal, alias = (make_tag(name) for name in ("hat", "cat", "dog", "animal", "chapeau"))
+    TagImplication.objects.create(tag=cat, implied=animal)
+    TagAlias.objects.create(name="chapeau", tag=hat)
+    release, post = make_release(), make_post()
+    predict(post, release, {hat: 0.5, alias: 0.75, cat: 0.5})
+    indexing.rebuild([post.pk])
+    assert TagIndex.objects.get(post=post).overruled == [animal.id << 8]
+    Verdict.objects.create(post=post, tag=hat, answer=False)
+    Verdict.objects.create(post=post, tag=dog, answer=True)
+    indexing.rebuild([post.pk])
+    assert TagIndex.objects.get(post=post).overruled == sorted([hat.id << 8 | 190, dog.id << 8, animal.id << 8])
+    Verdict.objects.all().delete()
+    TagImplication.objects.all().delete()
+    indexing.rebuild([post.pk])
+    assert TagIndex.objects.get(post=post).overruled is None
 
 
 @pytest.mark.django_db
-def test_histograms_rest_while_nothing_changes():
-    cache.clear()
-    tag = make_tag("a")
-    TagIndex.objects.create(post=make_post(), tag_ids=[tag.id], confidences=b"\0\1")
-    assert indexing.refresh_histograms()
-    assert indexing.refresh_histograms()  # so soon after a change an older transaction may still commit
-    TagIndex.objects.update(updated_at=timezone.now() - timedelta(hours=1))
-    assert indexing.refresh_histograms()
-    assert not indexing.refresh_histograms()
-    Post.objects.all().delete()
-    assert indexing.refresh_histograms()
-    tag.refresh_from_db()
-    assert tag.post_count == 0
+def test_a_row_that_stays_the_same_is_not_written():
+    tag, release, post = make_tag("a"), make_release(), make_post()
+    predict(post, release, {tag: 0.5})
+    indexing.rebuild([post.pk])
+    before, changes = TagIndex.objects.get(post=post).updated_at, TagChange.objects.count()
+    indexing.rebuild([post.pk])
+    assert (TagIndex.objects.get(post=post).updated_at, TagChange.objects.count()) == (before, changes)

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from gallery import indexing
+from gallery import histograms, indexing
 from gallery.models import Post
 
 
@@ -18,5 +18,5 @@ class Command(BaseCommand):
     def handle(self, *, posts: list[int], **options: Any) -> None:
         ids = posts or list(Post.objects.values_list("pk", flat=True))
         indexing.rebuild(ids)
-        indexing.refresh_histograms(force=True)
+        histograms.refresh(force=True)
         self.stdout.write(f"{len(ids)} posts are indexed anew.")

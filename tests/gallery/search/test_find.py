@@ -6,9 +6,9 @@ from django.db import connection
 from gallery import search
 from gallery.models import Tag, TagAlias
 from gallery.profiles import Thresholds
-from gallery.search.compiler import run
 from gallery.search.orders import Cursor
 from gallery.search.planner import Way
+from gallery.search.running import run
 from gallery.search.values import Sql
 from tests.gallery.search.world import World, make_world
 

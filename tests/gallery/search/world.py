@@ -120,6 +120,16 @@ def _packed(tags: dict[str, Tag], bytes_of: dict[str, int]) -> tuple[list[int], 
     return [tag_id for tag_id, _ in pairs], bytes(byte for _, byte in pairs)
 
 
+def _overruled(tags: dict[str, Tag], made: MadePost) -> list[int] | None:
+    """What the release said where the index says otherwise: tag id * 256 + byte."""
+    said: dict[str, int] = {}
+    for name, byte in made.predicted.items():
+        target = "blue_eyes" if name == UNUSED else name
+        said[target] = max(byte, said.get(target, 0))
+    differing = [name for name in TAGS if said.get(name, 0) != made.tags.get(name, 0)]
+    return sorted(tags[name].id << 8 | said.get(name, 0) for name in differing) or None
+
+
 def _store(world: World, users: dict[str, User], release: Release) -> None:
     posts = [_post(made, users.get(made.uploader)) for made in world.posts]
     Post.objects.bulk_create(posts)
@@ -127,7 +137,13 @@ def _store(world: World, users: dict[str, User], release: Release) -> None:
         post.created_at = made.created_at  # creating a row stamps it with now
     Post.objects.bulk_update(posts, ["created_at"])
     TagIndex.objects.bulk_create(
-        TagIndex(post_id=made.id, tag_ids=tag_ids, confidences=b"\0" + confidences, rating=made.rating)
+        TagIndex(
+            post_id=made.id,
+            tag_ids=tag_ids,
+            confidences=b"\0" + confidences,
+            rating=made.rating,
+            overruled=_overruled(world.tags, made),
+        )
         for made in world.posts
         for tag_ids, confidences in [_packed(world.tags, made.tags)]
     )

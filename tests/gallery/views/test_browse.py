@@ -3,7 +3,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from gallery import indexing, profiles, retagging
+from gallery import histograms, indexing, profiles, retagging
 from gallery.models import Category, Post, Profile, TagAlias, TaggingState
 from tests.gallery.making import make_post, make_release, make_site_profiles, make_tag, make_user, predict
 from tests.gallery.views.people import signed_in
@@ -21,7 +21,7 @@ def posts():
     for number, post in enumerate(made):
         predict(post, release, {smile: 0.9} | ({saber: 0.3} if number >= 3 else {}))
     indexing.rebuild([post.pk for post in made])
-    indexing.refresh_histograms(force=True)
+    histograms.refresh(force=True)
     return made
 
 

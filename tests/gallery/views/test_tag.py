@@ -1,7 +1,7 @@
 import pytest
 from django.test import Client
 
-from gallery import indexing
+from gallery import histograms, indexing
 from gallery.models import Category, TagAlias, TagImplication
 from tests.gallery.making import make_post, make_release, make_site_profiles, make_tag, predict
 
@@ -18,7 +18,7 @@ def tags():
     predict(posts[0], release, {smile: 0.9, saber: 0.8})
     predict(posts[1], release, {smile: 0.3})
     indexing.rebuild([post.pk for post in posts])
-    indexing.refresh_histograms(force=True)
+    histograms.refresh(force=True)
     return {"smile": smile, "saber": saber}
 
 

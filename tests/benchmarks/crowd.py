@@ -1,0 +1,112 @@
+"""Many clients at one time while a writer tags posts again: how long pages take, and whether they see the writes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tests.benchmarks import stage
+
+CLIENTS, SECONDS, RETAGS_A_SECOND, BATCH = 8, 30.0, 50, 10
+
+
+class Crowd(NamedTuple):
+    """Wall milliseconds of each page (rows and count), how many posts were tagged again, and what no page saw."""
+
+    pages: list[float]
+    retagged: int
+    unseen: int
+
+
+def run(texts: Sequence[tuple[str, int]], profiles: Sequence[Any], posts: int) -> Crowd:
+    """`texts` are searches, each with the number of its profile."""
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager:
+        begin, end, results = manager.Barrier(CLIENTS + 1), manager.Event(), manager.Queue()
+        workers = [
+            context.Process(target=_client, args=(number, texts, profiles, begin, end, results))
+            for number in range(CLIENTS)
+        ]
+        workers.append(context.Process(target=_writer, args=(posts, begin, end, results)))
+        for worker in workers:
+            worker.start()
+        answers = [results.get(timeout=SECONDS * 10) for _ in workers]
+        for worker in workers:
+            worker.join()
+    pages = [wall for kind, answer in answers if kind == "client" for wall in answer]
+    retagged, unseen = next(answer for kind, answer in answers if kind == "writer")
+    return Crowd(pages, retagged, unseen)
+
+
+def _client(number: int, texts: Any, profiles: Any, begin: Any, end: Any, results: Any) -> None:
+    stage.join_django()
+    from gallery import search
+
+    chance, walls = np.random.default_rng(number), []
+    search.count("", profiles[0])  # the sample is read once a process
+    begin.wait()
+    while not end.is_set():
+        text, profile = texts[chance.integers(len(texts))]
+        began = time.perf_counter()
+        page = search.find(text, profiles[profile])
+        search.count(text, profiles[profile], page=page)
+        walls.append((time.perf_counter() - began) * 1000)
+    results.put(("client", walls))
+
+
+def _writer(posts: int, begin: Any, end: Any, results: Any) -> None:
+    """Tags posts again, so many a second; the next search by another connection has to find what changed."""
+    stage.join_django()
+    from gallery import search
+    from gallery.models import Category, Tag
+    from gallery.profiles import Thresholds
+
+    chance = np.random.default_rng(99)
+    tag = Tag.objects.create(name="tagged_again", category=Category.META)
+    begin.wait()
+    began, done, unseen = time.perf_counter(), 0, 0
+    while (passed := time.perf_counter() - began) < SECONDS:
+        if done > passed * RETAGS_A_SECOND:
+            time.sleep(0.005)
+            continue
+        chosen = (chance.choice(posts, BATCH, replace=False) + 1).tolist()
+        retag(chosen, chance, extra=tag.pk)
+        found = search.find(f"tagged_again id:{','.join(map(str, chosen))}", Thresholds(100)).post_ids
+        unseen += BATCH - len(found)
+        done += BATCH
+    end.set()
+    results.put(("writer", (done, unseen)))
+
+
+def retag(post_ids: Sequence[int], chance: np.random.Generator, extra: int = 0) -> None:
+    """A second opinion on these posts: each confidence a little different, a few doubtful tags gone and others come."""
+    from django.db import transaction
+
+    from gallery import indexing
+    from gallery.models import Prediction
+
+    rows = list(Prediction.objects.filter(post_id__in=post_ids))
+    for row in rows:
+        tags = dict(zip(row.tag_ids, row.confidences, strict=True))
+        doubtful = [tag for tag, byte in tags.items() if byte < 60]
+        for gone in chance.choice(doubtful, min(3, len(doubtful)), replace=False) if doubtful else ():
+            del tags[int(gone)]
+        tags = {tag: int(np.clip(byte + chance.integers(-9, 9), 26, 254)) for tag, byte in tags.items()}
+        tags.update({int(tag) + 1: 30 for tag in chance.integers(0, 30_000, 3)})
+        if extra:
+            tags[extra] = 200
+        row.tag_ids = sorted(tags)
+        row.confidences = bytes(tags[tag] for tag in row.tag_ids)
+        row.pk = None
+    with transaction.atomic():
+        Prediction.objects.bulk_create(
+            rows,
+            update_conflicts=True,
+            unique_fields=["post", "release"],
+            update_fields=["tag_ids", "confidences"],
+        )
+        indexing.rebuild(post_ids)
