@@ -14,6 +14,10 @@ from torch.overrides import TorchFunctionMode
 from tagger import jpeg
 from tagger import release as releases
 from tagger.architecture import Architecture
+from tagger.compiled import OpenVinoBackbone, installed
+from tagger.context import TagKeys, used_tags
+from tagger.fast import has_amx
+from tagger.fused import FusedBackbone, can_fuse
 from tagger.model import CamieTagger
 from tagger.release import ReleaseError, ReleaseFolder
 
@@ -21,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 FAST = {"cpu": torch.bfloat16, "cuda": torch.float16}  # half precision rounds eight times finer
 NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+PIXELS_CACHED = 512 * 512  # of one pass of the backbone on a processor; a second picture of Camie's size costs more
 # Pixels in one pass of the model; more pictures are taken in several passes.
 PIXELS_A_PASS = {"cpu": 64 * 128 * 128, "cuda": 64 * 512 * 512}
 
@@ -31,7 +36,15 @@ class CamieEngine:
     A release without a refined stage answers with its initial one.
     """
 
-    def __init__(self, release: ReleaseFolder, device: str, stage: str, threads: int, mode: str = "exact") -> None:
+    def __init__(
+        self,
+        release: ReleaseFolder,
+        device: str,
+        stage: str,
+        threads: int,
+        mode: str = "exact",
+        runtime: str = "auto",
+    ) -> None:
         self.release = release
         self.device = choose_device(device)
         self.stage = "initial" if release.stage == "initial" else stage
@@ -39,8 +52,27 @@ class CamieEngine:
             torch.set_num_threads(threads)
         self.dtype = FAST[self.device.type] if mode == "fast" else torch.float32
         self.model = load_model(release, self.device, self.dtype)
+        self.runtime, self.keys = "torch", None
+        if self.device.type == "cpu":
+            best = "openvino" if mode == "fast" and installed() and has_amx() else "torch"
+            self._suit_processor(best if runtime == "auto" else runtime, threads)
+        elif runtime == "openvino":
+            raise ReleaseError("OpenVINO runs on the CPU here; use torch for cuda.")
         self.jpegs = jpeg.open_decoder(release.preprocess, self.device)
         self.batch_size = max(1, PIXELS_A_PASS[self.device.type] // release.preprocess.size**2)
+
+    @torch.inference_mode()
+    def _suit_processor(self, runtime: str, threads: int) -> None:
+        model, side = self.model, self.release.preprocess.size
+        if runtime == "openvino" and not installed():
+            raise ReleaseError("openvino is not installed; run pip install openvino.")
+        if runtime == "openvino":
+            model.backbone, self.runtime = OpenVinoBackbone(model.backbone, side, self.dtype, threads), runtime
+        elif can_fuse():
+            model.backbone = FusedBackbone(model.backbone, side, self.dtype)
+        architecture = model.architecture
+        if architecture.stages == "full" and architecture.attention == "chunk":
+            self.keys = TagKeys(model)
 
     def prepare(self, image: Image.Image) -> np.ndarray:
         """float32 [3, S, S]"""
@@ -52,7 +84,7 @@ class CamieEngine:
 
     @property
     def title(self) -> str:
-        return f"torch {NAMES[self.dtype]}{' (CUDA)' if self.device.type == 'cuda' else ''}"
+        return f"{self.runtime} {NAMES[self.dtype]}{' (CUDA)' if self.device.type == 'cuda' else ''}"
 
     @torch.inference_mode()
     def answer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -67,13 +99,29 @@ class CamieEngine:
 
     def _pass(self, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
         """[B, 3, S, S] -> logits [B, tags] of this engine's stage, and features [B, feature_size]"""
-        images = torch.from_numpy(pixels).to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
         with exact_products():
-            features = self.model.features(images)
+            features = torch.cat([self._features(part) for part in np.split(pixels, self._cuts(len(pixels)))])
             logits = self.model.initial(features)
             if self.stage == "refined":
-                logits = self.model.refined(features, logits)
+                context = self.model.context(logits)
+                logits = self.model.rescored(features, self._used_tags(features, context))
         return logits, features
+
+    def _cuts(self, count: int) -> list[int]:
+        """Where a batch is cut for the backbone, whose maps should stay in a processor's caches."""
+        if self.device.type != "cpu":
+            return []
+        return list(range(0, count, max(1, PIXELS_CACHED // self.release.preprocess.size**2)))[1:]
+
+    def _features(self, pixels: np.ndarray) -> Tensor:
+        """[B, 3, S, S] -> [B, feature_size]"""
+        images = torch.from_numpy(pixels).to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
+        return self.model.features(images)
+
+    def _used_tags(self, features: Tensor, context: Tensor) -> Tensor:
+        if self.keys is None:
+            return self.model.used_tags(features, context)
+        return used_tags(self.model, self.keys, features, context)
 
 
 @contextmanager
@@ -110,7 +158,8 @@ def empty_model(architecture: Architecture) -> CamieTagger:
 def load_model(release: ReleaseFolder, device: torch.device, dtype: torch.dtype) -> CamieTagger:
     """The release's model in evaluation mode. Its weights never exist twice: made on no device, then assigned."""
     model = empty_model(release.architecture)
-    weights = releases.load_weights(release)
+    # Two mappings of one file, so that the backbone's is gone when its weights were brought into another order.
+    weights = releases.load_weights(release, "backbone.") | releases.load_weights(release, "backbone.", others=True)
     expected = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     found = {key: tuple(tensor.shape) for key, tensor in weights.items()}
     releases.require_shapes(expected, found, release.weights_file)
@@ -133,6 +182,7 @@ class Uninitialised(TorchFunctionMode):
 
 
 def _moved(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """On the device in the working dtype, convolutions channels last; counters keep their whole numbers."""
+    """On the device in the working dtype, convolutions channels last on CUDA; counters keep their whole numbers."""
     tensor = tensor.to(device, dtype if tensor.is_floating_point() else None)
-    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+    last = tensor.ndim == 4 and device.type == "cuda"
+    return tensor.contiguous(memory_format=torch.channels_last) if last else tensor

@@ -136,11 +136,11 @@ def open_engine(
         if engine == "auto":
             engine = "openvino" if mode == "fast" else "onnxruntime"
         return OnnxEngine(release, device, threads, engine, mode)
-    if engine not in ("auto", "torch"):
-        raise ReleaseError(f"The release {release.name} runs with torch; leave the engine at auto.")
+    if engine == "onnxruntime":
+        raise ReleaseError(f"The release {release.name} runs with torch or openvino; leave the engine at auto.")
     from tagger.camie import CamieEngine  # torch takes seconds to load, and other taggers do without it
 
-    return CamieEngine(release, device, stage, threads, mode)
+    return CamieEngine(release, device, stage, threads, mode, engine)
 
 
 def prepare_all(predictor: Predictor, images: Sequence[Image.Image]) -> list[np.ndarray]:

@@ -84,7 +84,10 @@ class CamieTagger(nn.Module):
 
     def refined(self, features: Tensor, initial: Tensor) -> Tensor:
         """The second stage: [B, feature_size] and the initial logits [B, tags] -> [B, tags]"""
-        used = self.used_tags(features, self.context(initial))
+        return self.rescored(features, self.used_tags(features, self.context(initial)))
+
+    def rescored(self, features: Tensor, used: Tensor) -> Tensor:
+        """[B, feature_size] and what was taken from the context tags [B, E] -> refined logits [B, tags]"""
         return self._logits(self.refined_classifier(torch.cat([features, used], dim=1)))
 
     def context(self, initial: Tensor) -> Tensor:

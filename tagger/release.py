@@ -185,9 +185,12 @@ def write(
     return read(folder)
 
 
-def load_weights(release: ReleaseFolder) -> "dict[str, Tensor]":
-    """The tensors as stored, mapped from the file. Raises ReleaseError for a damaged file."""
-    return load_file(release.weights_file)
+def load_weights(release: ReleaseFolder, prefix: str = "", *, others: bool = False) -> "dict[str, Tensor]":
+    """The tensors as stored, mapped from the file: those whose keys begin so, or the others.
+
+    Raises ReleaseError for a damaged file.
+    """
+    return load_file(release.weights_file, prefix, others)
 
 
 def read_header(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -309,12 +312,13 @@ def _write_weights(file: Path, weights: "Mapping[str, Tensor] | Path", dtype: st
     save_file({key: _stored(tensor, getattr(torch, dtype)) for key, tensor in weights.items()}, file, {"format": "pt"})
 
 
-def load_file(file: Path) -> "dict[str, Tensor]":
-    from safetensors import SafetensorError
-    from safetensors import torch as safetensors
+def load_file(file: Path, prefix: str = "", others: bool = False) -> "dict[str, Tensor]":
+    from safetensors import SafetensorError, safe_open
 
     try:
-        return safetensors.load_file(file)
+        with safe_open(file, framework="pt") as opened:
+            keys = [key for key in opened.keys() if key.startswith(prefix) != others]  # noqa: SIM118 it is no dict
+            return {key: opened.get_tensor(key) for key in keys}
     except (SafetensorError, OSError) as error:
         raise ReleaseError(f"The weights in {file} are damaged ({error}); copy them again.") from error
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 from tagger import __main__ as command
 from tagger import fast, release
+from tagger.camie import load_model
 from tagger.inference import Predictor
 from tagger.release import ReleaseError
 from tests.tagger import releases
@@ -36,8 +37,8 @@ def test_half_precision_that_overflows_goes_on_in_bfloat16(folder: Path) -> None
     """What a GPU does, on the processor."""
     predictor = Predictor(folder, "cpu", mode="fast")
     engine = predictor.engine
-    engine.dtype = torch.float16
-    engine.model.half()
+    engine.dtype, engine.keys = torch.float16, None
+    engine.model = load_model(engine.release, engine.device, engine.dtype)
     pixels = np.stack([predictor.prepare(image) for image in pictures(2)])
     predictor.confidences(pixels)
     assert engine.title == "torch fp16"
