@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 import numpy as np
-from django.db.models import Exists, OuterRef
+from django.db.models import Count, Exists, OuterRef
 
 from gallery import indexing, profiles, retagging, tagging
 from gallery.models import CATEGORY_ORDER, Category, Post, Prediction, Profile, Release, Tag, Verdict
@@ -23,6 +23,7 @@ class Change:
 
     more: int
     fewer: int
+    by_category: list[tuple[Category, int, int]]
     more_examples: list[Tag]
     fewer_examples: list[Tag]
     thresholds: list[tuple[Profile, Profile | None]]
@@ -41,6 +42,7 @@ def change(new: Release, active: Release | None) -> Change:
     return Change(
         more=len(known - had),
         fewer=len(had - known),
+        by_category=_by_category(known - had, had - known),
         more_examples=_examples(known - had),
         fewer_examples=_examples(had - known),
         thresholds=[(profile, old_profiles.get(profile.key)) for profile in _shipped(new)],
@@ -48,6 +50,16 @@ def change(new: Release, active: Release | None) -> Change:
         seconds=round(unseen / speed),
         measured=measured,
     )
+
+
+def _by_category(more: set[int], fewer: set[int]) -> list[tuple[Category, int, int]]:
+    """How many tags of each category come and go."""
+    gained, lost = (
+        dict(Tag.objects.filter(pk__in=ids).values_list("category").annotate(number=Count("pk")))
+        for ids in (more, fewer)
+    )
+    there = [category for category in CATEGORY_ORDER if category in gained or category in lost]
+    return [(category, gained.get(category, 0), lost.get(category, 0)) for category in there]
 
 
 def _shipped(release: Release) -> list[Profile]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from django.conf import settings
@@ -17,7 +16,7 @@ from gallery.likeness import matrix, vectors
 from gallery.models import Category, Post, PostStatus, Prediction, Profile, Release, Tag
 from gallery.tagging import ReleaseError, ReleaseFolder, read_release, site_profiles
 
-__all__ = ["ReleaseError", "facts", "install", "remove", "rebuild_after_change", "use"]
+__all__ = ["ReleaseError", "install", "remove", "rebuild_after_change", "use"]
 
 _INSTALL_LOCK = 0x7265_6C65  # any number that no other advisory lock of the site uses
 
@@ -84,37 +83,6 @@ def rebuild_after_change() -> int:
     ids = list(_changed_posts().values_list("pk", flat=True))
     indexing.rebuild(ids)
     return len(ids)
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a release costs and what runs it. Sizes in bytes; 0 where the folder is gone."""
-
-    disk: int
-    memory: int
-    kind: str
-    engine: str
-
-
-def facts(release: Release) -> Facts:
-    """Read from its folder and config; the memory is that of the weights as the worker holds them."""
-    sizes = (
-        {path.name: path.stat().st_size for path in release.path.glob("*") if path.is_file()} if release.folder else {}
-    )
-    weights = release.config.get("weights", {})
-    stored = sizes.get(weights.get("file", ""), 0)
-    other = release.config.get("kind") == "onnx"
-    # On a CPU the worker computes in single precision, twice as large as weights stored in half.
-    grown = (
-        2 if not other and weights.get("dtype") in ("float16", "bfloat16") and settings.TAGGER_DEVICE != "cuda" else 1
-    )
-    backbone = release.config.get("architecture", {}).get("backbone", "unknown")
-    return Facts(
-        disk=sum(sizes.values()),
-        memory=stored * grown,
-        kind="ONNX model of another project" if other else str(backbone),
-        engine="onnxruntime" if other else "torch",
-    )
 
 
 def remove(release: Release) -> int:
@@ -190,6 +158,7 @@ def _make_rows(source: ReleaseFolder, target: Path) -> Release:
         title=source.title,
         folder=str(target),
         config=source.config,
+        stage=source.stage,
         metrics=source.metrics,
         card=source.card,
         tag_ids=_tag_ids(source.vocabulary.names, source.vocabulary.categories),

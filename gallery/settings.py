@@ -170,7 +170,7 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
 # What takes minutes never stands before what is looked after every half minute, nor before an upload's tags.
 _QUEUES = {
-    "tagging": ("tag_waiting", "try_pictures", "predict_posts", "fill_features"),
+    "tagging": ("tag_waiting", "try_pictures", "predict_posts", "fill_features", "check_fast"),
     "long": (
         "get_release",
         "index_features",

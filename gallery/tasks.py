@@ -55,12 +55,12 @@ def index_features() -> bool:
 
 @shared_task
 def sweep() -> int:
-    from gallery import exporting, importing, partitions
+    from gallery import exporting, importing, partitions, running
 
     trying.forget_old()
     partitions.make_ahead()
     partitions.tidy()
-    return tagging.sweep() + exporting.sweep() + importing.sweep()
+    return tagging.sweep() + exporting.sweep() + importing.sweep() + running.sweep()
 
 
 @shared_task
@@ -96,6 +96,13 @@ def run_export(export_id: int) -> None:
     from gallery import exporting
 
     exporting.run(export_id)
+
+
+@shared_task
+def check_fast(release_id: int) -> bool:
+    from gallery import running
+
+    return running.check(release_id)
 
 
 @shared_task

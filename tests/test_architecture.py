@@ -26,6 +26,7 @@ ROWS = (
         "importing",
         "releasing",
         "retagging",
+        "running",
         "saving",
         "reviewing",
         "seeding",

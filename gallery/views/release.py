@@ -11,10 +11,11 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from gallery import comparing, importing, prose, releasing, tagging
+from gallery import comparing, importing, prose, releasing, running, tagging, workers
 from gallery.forms import PathForm
 from gallery.http import staff_only
 from gallery.models import CATEGORY_ORDER, Category, Release, ReleaseImport, Tag
+from gallery.views import release_run
 
 
 @require_safe
@@ -26,7 +27,8 @@ def releases(request: HttpRequest) -> HttpResponse:
 
 def _list(request: HttpRequest, form: PathForm) -> HttpResponse:
     found = Release.objects.order_by("-active", "-installed_at").annotate(tagged=Count("predictions"))
-    rows = [(release, releasing.facts(release), _vocabulary(release)) for release in found]
+    living = workers.alive()
+    rows = [(release, running.facts(release, living), _vocabulary(release)) for release in found]
     imports = ReleaseImport.objects.exclude(state=ReleaseImport.State.DONE)
     installed = {release.name for release in found}
     context = {
@@ -59,13 +61,12 @@ def release(request: HttpRequest, pk: int) -> HttpResponse:
     found = get_object_or_404(Release, pk=pk)
     active = Release.objects.filter(active=True).first()
     context = {
-        "release": found,
+        **release_run.context(found),
         "vocabulary": _vocabulary(found),
         "rows": _metrics(found),
         "active": active,
         "scores": _scores(found),
         "card": prose.to_html(found.card, _plots(found)),
-        "facts": releasing.facts(found),
         "change": None if found.active else comparing.change(found, active),
     }
     return render(request, "staff/release.html", context)
