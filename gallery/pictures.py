@@ -40,6 +40,10 @@ class Picture:
     perceptual_hash: int
     thumbnails: dict[int, bytes]  # longest side: WebP file
 
+    def thumbnail(self) -> io.BytesIO:
+        """The smallest one."""
+        return io.BytesIO(self.thumbnails[min(self.thumbnails)])
+
 
 def inspect(file: BinaryIO, sizes: tuple[int, ...] = ()) -> Picture:
     """Read a picture file to its end and make its thumbnails from the same decode.

@@ -21,6 +21,7 @@ from django.core.cache import cache
 from PIL.Image import Image
 
 from gallery import pictures
+from gallery.likeness import features
 from gallery.profiles import to_bytes
 
 KEPT_SECONDS = 600
@@ -45,6 +46,7 @@ class Found(Protocol):
 
     indices: np.ndarray
     confidences: np.ndarray
+    feature: np.ndarray | None
 
 
 class Stages(Protocol):
@@ -61,8 +63,8 @@ class Trial:
     file: Path
 
 
-def put(file: BinaryIO, user_id: int, release_id: int) -> str:
-    """Lay a picture out for the workers; returns the token of its answer. Raises TooMany."""
+def put(file: BinaryIO, user_id: int, release_id: int, **about: Any) -> str:
+    """Lay a picture out for the workers; returns the token of its answer, which keeps `about`. Raises TooMany."""
     _count(user_id)
     forget_old()
     token = secrets.token_urlsafe(16)
@@ -71,9 +73,8 @@ def put(file: BinaryIO, user_id: int, release_id: int) -> str:
     file.seek(0)
     with unfinished.open("wb") as copy:
         shutil.copyfileobj(file, copy)
-    cache.set(
-        _key(token), {"state": "waiting", "user": user_id, "release": release_id, "since": time.time()}, KEPT_SECONDS
-    )
+    known = {"state": "waiting", "user": user_id, "release": release_id, "since": time.time()}
+    cache.set(_key(token), {**about, **known}, KEPT_SECONDS)
     unfinished.rename(_folder() / f"{release_id}.{token}")
     return token
 
@@ -96,7 +97,8 @@ def wanted() -> set[int]:
 def tag(predictor: Stages, tag_ids: np.ndarray, release_id: int, run: Callable[..., Any] = _here) -> None:
     """Answer a release's waiting pictures with every stage's tags: pairs of tag id and byte, most confident first.
 
-    `run` calls the model, in its own thread where it has one: an engine answers one at a time.
+    With them goes the picture's feature, packed. `run` calls the model, in its own thread where it has one: an
+    engine answers one at a time.
     """
     for trial in _take(release_id):
         started = time.monotonic()
@@ -111,7 +113,8 @@ def tag(predictor: Stages, tag_ids: np.ndarray, release_id: int, run: Callable[.
             stage: list(zip(tag_ids[found.indices].tolist(), to_bytes(found.confidences).tolist(), strict=True))
             for stage, found in stages.items()
         }
-        answer(trial.token, state="done", tags=tags, seconds=time.monotonic() - started)
+        feature = features.pack(next(iter(stages.values())).feature)
+        answer(trial.token, state="done", tags=tags, feature=feature, seconds=time.monotonic() - started)
 
 
 def fail(release_id: int, reason: str) -> None:

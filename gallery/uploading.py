@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -91,7 +90,7 @@ def store(
 
 
 def _near_copies(picture: pictures.Picture) -> tuple[NearCopy, ...]:
-    with Image.open(io.BytesIO(picture.thumbnails[min(picture.thumbnails)])) as thumbnail:
+    with Image.open(picture.thumbnail()) as thumbnail:
         return tuple(copies.of_picture(picture.perceptual_hash, thumbnail))
 
 

@@ -18,7 +18,7 @@ _KEYS = ("q", "page", "before", "after", "show")
 
 def visible(request: HttpRequest, pk: int) -> Post:
     """The post, if this visitor may see it; deleted and held ones are for their uploader and the staff."""
-    post = get_object_or_404(Post.objects.select_related("uploader"), pk=pk)
+    post = get_object_or_404(Post.objects.select_related("uploader", "parent", "merged_into"), pk=pk)
     if post.status != PostStatus.ACTIVE and not post.may_be_changed_by(request.user):
         raise Http404("This post was deleted.")
     return post

@@ -4,32 +4,53 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_POST, require_safe
 
-from gallery import correcting, profiles, search, uploading
+from gallery import correcting, merging, profiles, search, uploading
 from gallery.captions import captions
 from gallery.http import member_only
-from gallery.models import Post
+from gallery.models import Post, PostStatus
 from gallery.views.panel import panel_context, visible
 
 
 @require_safe
 def post(request: HttpRequest, pk: int) -> HttpResponse:
     """The post page; its tag panel alone when HTMX asks, which it does while the tagger works."""
-    found = visible(request, pk)
+    try:
+        found = visible(request, pk)
+    except Http404:
+        if merged := Post.objects.filter(pk=pk, merged_into__isnull=False).first():
+            return redirect(merging.standing(merged))
+        raise
     context = panel_context(request, found)
     template = "post/panel.html"
     if not request.htmx:
         template = "post/post.html"
         context["caption"] = captions([pk], context["thresholds"])[pk]
         context["predictions"] = correcting.said_of(found)
+        context["family"] = _family(found)
         context |= _neighbours(request, context["q"], context["thresholds"], pk)
     response = render(request, template, context)
     patch_vary_headers(response, ["HX-Request"])
     return response
+
+
+def _family(post: Post) -> list[tuple[str, list[Post]]]:
+    """The post's parent with all its children, and the post's own children; deleted ones left out."""
+    families = [post.pk] + ([post.parent_id] if post.parent_id else [])
+    rows = Post.objects.active().filter(parent__in=families).order_by("pk")
+    children, siblings = [row for row in rows if row.parent_id == post.pk], []
+    if post.parent and post.parent.status == PostStatus.ACTIVE:
+        siblings = [row for row in rows if row.parent_id == post.parent_id]
+    found = []
+    if siblings or (post.parent and post.parent.status == PostStatus.ACTIVE):
+        found.append(("Parent and its children" if siblings else "Parent", [post.parent, *siblings]))
+    if children:
+        found.append(("Children", children))
+    return found
 
 
 def _neighbours(request: HttpRequest, text: str, thresholds: profiles.Thresholds, pk: int) -> dict[str, Any]:

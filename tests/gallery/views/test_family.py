@@ -1,0 +1,47 @@
+import pytest
+
+from gallery import merging, uploading
+from gallery.merging import Choice
+from gallery.models import Post
+from gallery.uploading import ASK
+from tests.gallery.making import make_post
+from tests.gallery.test_merging import drawing
+from tests.gallery.test_pictures import file_of
+from tests.gallery.views.people import signed_in
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def member(settings, tmp_path):
+    settings.MEDIA_ROOT = tmp_path
+    return signed_in()
+
+
+def test_parent_and_children_are_shown_both_ways(client):
+    parent = make_post()
+    first, second, gone = make_post(parent=parent), make_post(parent=parent), make_post(parent=parent, status="deleted")
+    page = client.get(parent.get_absolute_url()).content.decode()
+    assert "Children" in page and first.get_absolute_url() in page and second.get_absolute_url() in page
+    assert gone.get_absolute_url() not in page
+    page = client.get(first.get_absolute_url()).content.decode()
+    assert "Parent and its children" in page and parent.get_absolute_url() in page
+    Post.objects.filter(pk=parent.pk).update(status="deleted")
+    page = client.get(first.get_absolute_url()).content.decode()
+    assert "Parent" not in page and second.get_absolute_url() not in page
+    assert "Parent" not in client.get(make_post().get_absolute_url()).content.decode()
+
+
+def test_a_merged_post_leads_to_the_one_it_became(member, client):
+    first = uploading.store(file_of(drawing(400)), name="one.png", uploader=member.user).post
+    held = uploading.store(file_of(drawing(800)), name="two.png", uploader=member.user, near=ASK).post
+    page = member.get(held.get_absolute_url()).content.decode()
+    assert "waits for its uploader" in page and first.get_absolute_url() in page
+    kept = merging.decide(held, Choice.MERGE, member.user).kept
+    assert client.get(first.get_absolute_url()).url == kept.get_absolute_url()
+    page = member.get(first.get_absolute_url()).content.decode()
+    assert f'merged into <a href="{kept.get_absolute_url()}"' in page
+    member.post(f"{first.get_absolute_url()}restore/")
+    first.refresh_from_db()
+    assert first.status == "active" and first.merged_into is None
+    assert client.get(first.get_absolute_url()).status_code == 200
