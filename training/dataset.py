@@ -7,7 +7,9 @@
 
 `datasets.load_dataset(folder)` opens the folder as it is. One row is one picture:
 
-    image                                {"bytes", "path"}, the original file or a smaller copy
+    image                                {"bytes", "path"}, the original file or a smaller copy; without bytes, the
+                                         file at path (from the dataset folder when relative), which may lie inside a
+                                         tar: FILE.tar?offset=512&size=34567
     md5                                  of the original
     tags_general ... tags_year           names by category; no tags_rating: `rating` and `year` stand for themselves
     rating, year                         general, sensitive, questionable, explicit, or null; a number or null
@@ -26,6 +28,7 @@ rating makes the other ratings no; in a complete row a listed tag is yes and any
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -43,6 +46,7 @@ VERSION = 1
 LISTED = ("general", "artist", "copyright", "character", "meta", "year")
 RATINGS = ("general", "sensitive", "questionable", "explicit")
 ROWS_A_GROUP = 100  # small row groups stream and shuffle well
+IN_TAR = re.compile(r"(.+\.tar)\?offset=(\d+)&size=(\d+)")
 FEATURES = Features(
     {
         "image": Image(),
@@ -193,14 +197,27 @@ def labels(split: Dataset) -> list[dict[str, Any]]:
     return split.remove_columns("image").to_list()
 
 
-def picture_bytes(split: Dataset, index: int) -> bytes:
+def picture_bytes(split: Dataset, index: int, folder: Path | None = None) -> bytes:
+    """Raises DatasetError. `folder` is the dataset's, for paths that are relative."""
     image = split[index]["image"]
     if image["bytes"] is not None:
         return image["bytes"]
     try:
-        return Path(image["path"]).read_bytes()
+        return file_bytes(image["path"], folder)
     except (OSError, TypeError) as error:
         raise DatasetError(f"Row {index} has no picture and its file {image['path']} cannot be read.") from error
+
+
+def file_bytes(path: str, folder: Path | None = None) -> bytes:
+    """A file's bytes, or a part of a tar's. Raises OSError."""
+    if inside := IN_TAR.fullmatch(path):
+        with open(Path(folder or "", inside[1]), "rb") as tar:
+            tar.seek(int(inside[2]))
+            data = tar.read(int(inside[3]))
+        if len(data) < int(inside[3]):
+            raise OSError(f"{inside[1]} ends before the picture does")
+        return data
+    return Path(folder or "", path).read_bytes()
 
 
 def hold_out(rows: Sequence[Mapping[str, Any]], share: float) -> list[bool]:
