@@ -17,6 +17,8 @@ GREY = (0.299, 0.587, 0.114)
 def flippable(rows: Sequence[Mapping[str, Any]], augment: Augment) -> np.ndarray:
     """bool [rows]: pictures whose tags hold none of the words that tell left from right or name text."""
     words = set(augment.no_flip_words)
+    if not augment.flip:
+        return np.ones(len(rows), dtype=bool)
     return np.array([not any(words & set(split_words(tag)) for tag in yes_tags(row)) for row in rows], dtype=bool)
 
 

@@ -51,12 +51,27 @@ class Data:
     minimum_count: int = 20  # pictures of the training split a tag needs
     minimum_counts: dict[str, int] = field(default_factory=dict)  # per category, beats minimum_count
     leave_out: tuple[str, ...] = ()  # categories that are not learned
+    vocabulary: str = "grow"  # from a release: its tags and new ones, or only those of the dataset
     validation_share: float = 0.1  # taken from train when the dataset has no validation split
+    cache: str = "auto"  # decoded: each picture once, into a file; none: anew each time; auto: decoded where it fits
+    cache_gigabytes: float = 20  # what auto may take; never more than half of what the disk has left
+    workers: int = 0  # threads that decode; 0: a core each
+    ahead: int = 0  # micro-batches decoded ahead; 0: enough for all threads
+    unreadable_share: float = 0.01  # pictures of a split that may be unreadable before the run stops
+    rare_threshold: float = (
+        0.0  # instance-aware repeat factor sampling, t in training/sampling.py; about 0.001, 0: none
+    )
 
     def __post_init__(self) -> None:
         demand(self.size >= 32 and self.size % 16 == 0, f"data.size is {self.size}; it must be a multiple of 16.")
         demand(self.minimum_count >= 1, f"data.minimum_count is {self.minimum_count}; it must be at least 1.")
         demand_share("data.validation_share", self.validation_share, 0.5)
+        demand_share("data.unreadable_share", self.unreadable_share)
+        demand_share("data.rare_threshold", self.rare_threshold)
+        demand_choice("data.vocabulary", self.vocabulary, ("grow", "dataset"))
+        demand_choice("data.cache", self.cache, ("auto", "decoded", "none"))
+        for name in ("workers", "ahead", "cache_gigabytes"):
+            demand(getattr(self, name) >= 0, f"data.{name} must be at least 0.")
 
     def preprocess(self) -> Preprocess:
         names = ("size", "geometry", "filter", "pad_color", "alpha", "mean", "std")

@@ -37,6 +37,7 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a dataset is a folder here; nothing is looked up elsewhere
 
+import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as parquet  # noqa: E402
 from datasets import Dataset, Features, Image, List, Value, disable_progress_bars, load_dataset  # noqa: E402
@@ -46,6 +47,7 @@ VERSION = 1
 LISTED = ("general", "artist", "copyright", "character", "meta", "year")
 RATINGS = ("general", "sensitive", "questionable", "explicit")
 ROWS_A_GROUP = 100  # small row groups stream and shuffle well
+ROWS_AT_ONCE = 4096
 IN_TAR = re.compile(r"(.+\.tar)\?offset=(\d+)&size=(\d+)")
 FEATURES = Features(
     {
@@ -192,9 +194,40 @@ def tags_of(row: Mapping[str, Any]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(listed))
 
 
-def labels(split: Dataset) -> list[dict[str, Any]]:
-    """The rows of a split without their pictures."""
-    return split.remove_columns("image").to_list()
+class Rows(Sequence[dict[str, Any]]):
+    """The rows of a split without their pictures, read when asked for: millions of them take no memory."""
+
+    def __init__(self, split: Dataset, index: np.ndarray | None = None) -> None:
+        """`index` are the split's rows that count, in their order; all without it."""
+        bare = split.remove_columns("image") if "image" in split.column_names else split
+        self.split = bare.with_format("arrow")
+        self.index = index
+
+    def __len__(self) -> int:
+        return len(self.split) if self.index is None else len(self.index)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        row = int(place) if self.index is None else int(self.index[place])
+        return self.split[row : row + 1].to_pylist()[0]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for table in self.tables():
+            yield from table.to_pylist()
+
+    def tables(self) -> Iterator[pa.Table]:
+        """All rows, some thousands at a time."""
+        for start in range(0, len(self), ROWS_AT_ONCE):
+            stop = min(start + ROWS_AT_ONCE, len(self))
+            if self.index is None:
+                yield self.split[start:stop]
+            else:
+                yield self.split[self.index[start:stop]]
+
+
+def labels(split: Dataset) -> Rows:
+    return Rows(split)
 
 
 def picture_bytes(split: Dataset, index: int, folder: Path | None = None) -> bytes:

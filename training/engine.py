@@ -165,6 +165,11 @@ class Engine:
             for tensor in tensors:
                 torch.distributed.broadcast(tensor, 0)
 
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.world_size > 1:
+            torch.distributed.barrier()
+
     # checkpoints
 
     def save(self, folder: Path, name: str, state: dict[str, Any]) -> None:
@@ -173,8 +178,7 @@ class Engine:
         The file `latest` names the complete one and is replaced whole: a kill at any moment leaves one that loads.
         """
         self.engine.save_checkpoint(str(folder), tag=name, client_state={"run": state}, save_latest=False)
-        if self.world_size > 1:
-            torch.distributed.barrier()
+        self.wait()
         if self.rank == 0:
             replace_text(folder / "latest", name)
             for old in folder.glob("step-*"):

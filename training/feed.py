@@ -17,11 +17,6 @@ from training.run import RunFolder
 CHUNK = 128
 
 
-def order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The rows of an epoch, the same for the same seed: a resumed run goes on in the same order."""
-    return np.random.default_rng([seed, epoch]).permutation(count)
-
-
 def generator(*numbers: int) -> torch.Generator:
     """Draws that depend on nothing but these numbers."""
     state = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -60,9 +60,9 @@ def logits(network: TrainedTagger, feed: Feed, rows: np.ndarray) -> dict[str, np
 def judge(network: TrainedTagger, feed: Feed) -> JudgedSplit:
     part = feed.part
     split = JudgedSplit(len(part), [row["group"] for row in part.rows])
-    for rows in chunks(len(part)):
-        truth, known = part.targets.known(rows)
+    for rows in chunks(len(part), feed.judged_at_once):
         found = logits(network, feed, rows)
+        truth, known = part.targets.known(rows)  # after the pictures: those that cannot be read are known by then
         for stage, values in found.items():
             split.stages.setdefault(stage, Judged(values.shape[1])).add(values, truth, known)
         if "refined" in found:

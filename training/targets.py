@@ -3,12 +3,15 @@
 A vocabulary of 70,000 tags over millions of pictures fits in memory this way; a batch is float32 [B, tags].
 """
 
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from tagger.vocabulary import CATEGORIES, Vocabulary
 from training import dataset
@@ -23,12 +26,6 @@ class Ragged:
 
     flat: np.ndarray
     offsets: np.ndarray
-
-    @classmethod
-    def of(cls, lists: Sequence[Sequence[Any]], kind: Any) -> "Ragged":
-        offsets = np.zeros(len(lists) + 1, dtype=np.int64)
-        np.cumsum([len(one) for one in lists], out=offsets[1:])
-        return cls(np.array([item for one in lists for item in one], dtype=kind), offsets)
 
     def cells(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(position in `rows`, value) of every item of the chosen lists."""
@@ -50,6 +47,9 @@ class Targets:
     predicted: Ragged
     confidences: Ragged
     judged: np.ndarray  # bool [rows]: predictions are there to lean on
+    # bool by row of the split the pictures are of, grows while they are found; and where each row stands there
+    unreadable: np.ndarray | None = None
+    place: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.complete)
@@ -75,6 +75,8 @@ class Targets:
             positions, tags = ragged.cells(rows)
             targets[positions, tags] = value
             weights[positions, tags] = 1
+        if self.unreadable is not None:
+            weights[self.unreadable[self.place[rows]]] = 0  # nothing is known of a picture that nobody can see
         return targets, weights
 
     def known(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -100,35 +102,131 @@ def no_tags(row: Row) -> set[str]:
     return set(row["rejected"]) | others
 
 
-def build(rows: Sequence[Row], vocabulary: Vocabulary) -> Targets:
-    def indices(names: Iterable[str]) -> list[int]:
-        return sorted(vocabulary.index(name) for name in names if name in vocabulary)
+class Gathered:
+    """A Ragged in the making: lists come a batch at a time and are held as numbers only."""
 
-    yes = [yes_tags(row) for row in rows]
-    predicted = [
-        [(vocabulary.index(n), c) for n, c in zip(r["predicted_tags"], r["predicted_confidences"], strict=True)
-         if n in vocabulary]
-        for r in rows
-    ]  # fmt: skip
-    return Targets(
-        tags=len(vocabulary),
-        yes=Ragged.of([indices(names) for names in yes], np.int64),
-        no=Ragged.of([indices(no_tags(row)) for row in rows], np.int64),
-        complete=np.array([bool(row["complete"]) for row in rows], dtype=bool),
-        open_groups={
-            category: (
-                np.array([not any(name.startswith(f"{category}_") for name in names) for names in yes], dtype=bool),
-                vocabulary.indices_of(category),
-            )
-            for category in ("rating", "year")
-        },
-        predicted=Ragged.of([[tag for tag, _ in one] for one in predicted], np.int64),
-        confidences=Ragged.of([[confidence for _, confidence in one] for one in predicted], np.float32),
-        judged=np.array([bool(row["release"]) or bool(row["predicted_tags"]) for row in rows], dtype=bool),
+    def __init__(self, code: str) -> None:
+        self.flat, self.lengths = array(code), array("l")
+
+    def add(self, lists: Iterable[Sequence[Any]]) -> None:
+        for one in lists:
+            self.flat.extend(one)
+            self.lengths.append(len(one))
+
+    def add_flat(self, flat: np.ndarray, lengths: np.ndarray) -> None:
+        self.flat.frombytes(flat.astype(self.flat.typecode).tobytes())
+        self.lengths.frombytes(lengths.astype(self.lengths.typecode).tobytes())
+
+    def ragged(self) -> Ragged:
+        offsets = np.zeros(len(self.lengths) + 1, dtype=np.int64)
+        np.cumsum(np.frombuffer(self.lengths, dtype=self.lengths.typecode) if self.lengths else [], out=offsets[1:])
+        flat = np.frombuffer(self.flat, dtype=self.flat.typecode) if self.flat else np.array([], self.flat.typecode)
+        return Ragged(flat, offsets)
+
+
+def tables_of(rows: Iterable[Row]) -> Iterator[pa.Table | list[Row]]:
+    """Some thousands of rows at a time, as a table where they come from a dataset."""
+    yield from rows.tables() if isinstance(rows, dataset.Rows) else [list(rows)]
+
+
+def plain(table: pa.Table | list[Row]) -> bool:
+    """Whether all rows are complete and nobody judged any: their tags can be read a column at a time."""
+    if isinstance(table, list):
+        return False
+    listed = ("verified", "rejected", "predicted_tags")
+    return pc.all(table["complete"]).as_py() is True and not any(
+        pc.sum(pc.list_value_length(table[name])).as_py() for name in listed
     )
 
 
-def choose_vocabulary(rows: Sequence[Row], categories: Mapping[str, str], data: Data) -> Vocabulary:
+def plain_columns(table: pa.Table) -> Iterator[tuple[str, pa.Array, np.ndarray]]:
+    """(category, tags, the row of each) of plain rows, with ratings and years as tags."""
+    for category in dataset.LISTED:
+        lists = table[f"tags_{category}"].combine_chunks()
+        yield category, lists.flatten(), pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
+    for category in ("rating", "year"):
+        values = table[category].combine_chunks()
+        there = np.flatnonzero(pc.is_valid(values).to_numpy(zero_copy_only=False))
+        text = pc.cast(values.take(pa.array(there)), pa.string())
+        filled = pc.not_equal(text, "").to_numpy(zero_copy_only=False)
+        names = pc.binary_join_element_wise(pa.scalar(f"{category}_"), text.filter(pa.array(filled)), "")
+        yield category, names, there[filled]
+
+
+class Builder:
+    """Targets of rows that come some thousands at a time."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary, self.names = vocabulary, pa.array(vocabulary.names, pa.string())
+        self.yes, self.no, self.predicted = Gathered("i"), Gathered("i"), Gathered("i")
+        self.confidences = Gathered("f")
+        self.complete, self.judged = array("b"), array("b")
+        self.open = {"rating": array("b"), "year": array("b")}
+
+    def indices(self, names: Iterable[str]) -> list[int]:
+        return sorted(self.vocabulary.index(name) for name in names if name in self.vocabulary)
+
+    def add_plain(self, table: pa.Table) -> None:
+        rows, parts, empty = len(table), [], np.zeros(len(table), dtype=np.int64)
+        for category, values, parents in plain_columns(table):
+            found = pc.index_in(values, value_set=self.names)
+            known = pc.is_valid(found).to_numpy(zero_copy_only=False)
+            codes = pc.fill_null(found, 0).to_numpy(zero_copy_only=False)
+            parts.append(parents[known].astype(np.int64) * len(self.vocabulary) + codes[known])
+            if category in self.open:
+                self.open[category].frombytes((np.bincount(parents, minlength=rows) == 0).astype(np.int8).tobytes())
+        cells = np.unique(np.concatenate(parts))
+        rows_of, tags = np.divmod(cells, len(self.vocabulary))
+        self.yes.add_flat(tags, np.bincount(rows_of, minlength=rows))
+        for gathered in (self.no, self.predicted, self.confidences):
+            gathered.add_flat(empty[:0], empty)
+        self.complete.extend([1] * rows)
+        self.judged.extend(int(bool(release)) for release in table["release"].to_pylist())
+
+    def add(self, row: Row) -> None:
+        yes = yes_tags(row)
+        shown = zip(row["predicted_tags"], row["predicted_confidences"], strict=True)
+        predicted = [(self.vocabulary.index(name), value) for name, value in shown if name in self.vocabulary]
+        self.yes.add([self.indices(yes)])
+        self.no.add([self.indices(no_tags(row))])
+        self.predicted.add([[tag for tag, _ in predicted]])
+        self.confidences.add([[value for _, value in predicted]])
+        self.complete.append(bool(row["complete"]))
+        self.judged.append(bool(row["release"]) or bool(row["predicted_tags"]))
+        for category, flags in self.open.items():
+            flags.append(not any(name.startswith(f"{category}_") for name in yes))
+
+    def targets(self) -> Targets:
+        def flags(values: array) -> np.ndarray:
+            return np.array(values, dtype=bool)
+
+        return Targets(
+            tags=len(self.vocabulary),
+            yes=self.yes.ragged(),
+            no=self.no.ragged(),
+            complete=flags(self.complete),
+            open_groups={
+                category: (flags(values), self.vocabulary.indices_of(category))
+                for category, values in self.open.items()
+            },
+            predicted=self.predicted.ragged(),
+            confidences=self.confidences.ragged(),
+            judged=flags(self.judged),
+        )
+
+
+def build(rows: Iterable[Row], vocabulary: Vocabulary) -> Targets:
+    builder = Builder(vocabulary)
+    for table in tables_of(rows):
+        if plain(table):
+            builder.add_plain(table)
+        else:
+            for row in table if isinstance(table, list) else table.to_pylist():
+                builder.add(row)
+    return builder.targets()
+
+
+def choose_vocabulary(rows: Iterable[Row], categories: Mapping[str, str], data: Data) -> Vocabulary:
     """Tags of the training rows with enough pictures, by category and then by count. Raises DatasetError for none.
 
     `categories` are those of names that only verdicts carry, from dataset.json.
@@ -154,12 +252,19 @@ def unique(chosen: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
     return sorted(best.values())
 
 
-def count_tags(rows: Sequence[Row], categories: Mapping[str, str]) -> Counter[tuple[str, str]]:
+def count_tags(rows: Iterable[Row], categories: Mapping[str, str]) -> Counter[tuple[str, str]]:
     """How many rows say yes to each (category, tag)."""
     counts: Counter[tuple[str, str]] = Counter()
-    for row in rows:
-        listed = {name: category for category, name in dataset.tags_of(row)}
-        counts.update((category_of(name, listed, categories), name) for name in yes_tags(row))
+    for table in tables_of(rows):
+        if plain(table):
+            for category, values, _ in plain_columns(table):
+                found = pc.value_counts(values)
+                for name, count in zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True):
+                    counts[category, name] += count
+            continue
+        for row in table if isinstance(table, list) else table.to_pylist():
+            listed = {name: category for category, name in dataset.tags_of(row)}
+            counts.update((category_of(name, listed, categories), name) for name in yes_tags(row))
     return counts
 
 
@@ -169,7 +274,7 @@ def category_of(name: str, listed: Mapping[str, str], categories: Mapping[str, s
     return listed.get(name) or categories.get(name) or "general"
 
 
-def grow_vocabulary(old: Vocabulary, rows: Sequence[Row], categories: Mapping[str, str], data: Data) -> Vocabulary:
+def grow_vocabulary(old: Vocabulary, rows: Iterable[Row], categories: Mapping[str, str], data: Data) -> Vocabulary:
     """The old tags in their order with their counts raised, then new tags that people verified often enough."""
     counts = count_tags(rows, categories)
     by_name = Counter({name: count for (_, name), count in counts.items()})

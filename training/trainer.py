@@ -18,11 +18,13 @@ from torch import Tensor
 from training import schedule, telling
 from training.config import Recipe
 from training.engine import Engine
-from training.feed import Feed, order
+from training.feed import Feed
 from training.losses import UnifiedFocalLoss, stages
 from training.material import Material
 from training.network import Average, TrainedTagger, stored_state
+from training.pictures import cores
 from training.run import RunFolder
+from training.sampling import Order, repeat_factors
 from training.skipping import Skipped
 from training.tally import Tally
 from training.validation import Judge
@@ -39,8 +41,11 @@ class Trainer:
     ) -> None:
         self.recipe, self.material, self.run = recipe, material, run
         self.batch = min(recipe.train.batch_size, len(material.train))
+        rare = recipe.data.rare_threshold
+        factors = repeat_factors(material.train.targets, rare) if rare else None
+        self.order = Order(recipe.train.seed, len(material.train), factors)
         # whole optimiser steps, so that none begins in one epoch and ends in the next
-        optimiser_steps = max(len(material.train) // self.batch // recipe.train.accumulate, 1)
+        optimiser_steps = max(self.order.length // self.batch // recipe.train.accumulate, 1)
         self.steps_an_epoch = optimiser_steps * recipe.train.accumulate
         self.steps = self.steps_an_epoch * recipe.train.epochs
         if recipe.train.pictures:
@@ -68,6 +73,7 @@ class Trainer:
         """From the last checkpoint, or the beginning, to the end; the best weights are then in the run folder."""
         self.load()
         self.keep_early()
+        self.expect()
         telling.begin(self)
         saved = time.monotonic()
         while self.step < self.steps and self.progress() < 1:
@@ -113,14 +119,25 @@ class Trainer:
     def rows(self, step: int) -> np.ndarray:
         """This process's rows of a step. A small dataset fills its one optimiser step by coming round again."""
         epoch, place = divmod(step, self.steps_an_epoch)
-        whole = order(self.recipe.train.seed, epoch, len(self.material.train))
+        whole = self.order.epoch(epoch)
         batch = whole[np.arange(place * self.batch, (place + 1) * self.batch) % len(whole)]
         return batch[self.engine.rank :: self.engine.world_size] if self.engine.sharing.parts > 1 else batch
 
+    def number(self, step: int) -> int:
+        """This process's micro-batch of the steps that are taken at once from `step` on."""
+        return step if self.engine.sharing.parts > 1 else step + self.engine.rank
+
+    def expect(self) -> None:
+        """Has pictures that are not kept decoded begun ahead: this process's, from the very next step on."""
+        if not self.feeds["train"].early:
+            workers = self.recipe.data.workers or cores()
+            depth = self.recipe.data.ahead or max(2, -(-2 * workers // self.batch) + 1)
+            coming = (self.rows(self.number(step)) for step in range(self.step, self.steps, self.width))
+            self.material.train.expect(coming, depth)
+
     def one_step(self) -> None:
-        """This process's micro-batch of the steps that are taken at once."""
         shared = self.engine.sharing.parts > 1
-        number = self.step if shared else self.step + self.engine.rank
+        number = self.number(self.step)
         part = self.engine.rank if shared else 0
         seed = self.recipe.train.seed
         torch.manual_seed(seed * 1_000_003 + number + (part << 40))  # dropout
@@ -219,9 +236,15 @@ class Trainer:
             self.average.load(state["average"])
 
     def keep_early(self) -> None:
+        """The first process makes them, the others then find them."""
         versions = self.recipe.train.cache_activations
-        if versions:
-            self.network.eval()
-            self.feeds["train"].keep_early(self.run, versions)
-            if self.judges():
-                self.feeds["validation"].keep_early(self.run, 1)
+        if not versions:
+            return
+        self.network.eval()
+        if self.engine.rank:
+            self.engine.wait()
+        self.feeds["train"].keep_early(self.run, versions)
+        if self.judges():
+            self.feeds["validation"].keep_early(self.run, 1)
+        if not self.engine.rank:
+            self.engine.wait()

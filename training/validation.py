@@ -52,15 +52,18 @@ class Judge:
         names = network.stage_names
         tally, selection = Tally(vocabulary, names, device), Selection(len(vocabulary), device)
         counted = {stage: Histogram(len(vocabulary)) for stage in names}
-        for number, rows in enumerate(chunks(len(self.feed.part), self.feed.judged_at_once)):
-            if number % self.engine.world_size == self.engine.rank:
-                logits, targets, weights = self.batch(network, rows)
-                tally.add_losses(self.loss(*pair(logits), targets, weights))
-                tally.add_cells(self.loss.seen)
-                if "refined" in logits:
-                    selection.add(network.tagger.context(logits["initial"]), logits, targets, weights)
-                for stage, values in logits.items():
-                    counted[stage].add(*known(values, targets, weights))
+        batches = list(chunks(len(self.feed.part), self.feed.judged_at_once))
+        batches = batches[self.engine.rank :: self.engine.world_size]
+        if not self.feed.early:
+            self.feed.part.expect(iter(batches), depth=2)
+        for rows in batches:
+            logits, targets, weights = self.batch(network, rows)
+            tally.add_losses(self.loss(*pair(logits), targets, weights))
+            tally.add_cells(self.loss.seen)
+            if "refined" in logits:
+                selection.add(network.tagger.context(logits["initial"]), logits, targets, weights)
+            for stage, values in logits.items():
+                counted[stage].add(*known(values, targets, weights))
         shown = self.batch(network, rows := np.arange(min(SAMPLES, len(self.feed.part))))
         return self.summary(tally, selection, counted, sample(network, self.feed, rows, *shown, vocabulary))
 
