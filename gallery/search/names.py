@@ -90,16 +90,16 @@ class Names:
         like = like_pattern(pattern)
         with connection.cursor() as cursor:
             cursor.execute(
-                "select id, name, category, count(*) over () from tag where name like %s"
-                " order by post_count desc, name limit %s",
-                [like, WILDCARD_TAGS],
+                "select id, name, category from tag where name like %s order by post_count desc, name limit %s",
+                [like, WILDCARD_TAGS + 1],
             )
             rows = cursor.fetchall()
         if not rows:
             self.note(f"No tag matches {pattern}.")
-        elif rows[0][3] > WILDCARD_TAGS:
-            self.note(f"{pattern} matches {rows[0][3]:,} tags: the {WILDCARD_TAGS} most used were searched.")
-        return [Known(*row[:3]) for row in rows]
+        elif len(rows) > WILDCARD_TAGS:
+            many = f"more than {WILDCARD_TAGS} tags"  # how many more would mean reading them all
+            self.note(f"{pattern} matches {many}: the {WILDCARD_TAGS} most used were searched.")
+        return [Known(*row) for row in rows[:WILDCARD_TAGS]]
 
     def note(self, sentence: str) -> None:
         if sentence not in self.notes:

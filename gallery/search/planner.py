@@ -19,8 +19,9 @@ from gallery.search.predicates import All, Any, Condition, Masks, On, Predicate,
 from gallery.search.sample import Sample
 from gallery.search.values import Sql
 
-_SCANNED = 0.45
-_CANDIDATE = 1.4
+_SCANNED = 0.3
+_CANDIDATE = 1.25
+_TESTED = 0.15  # one tag of one post
 _LISTED = 0.08
 _SKIPPED = 1.0  # what a long list costs for each entry of a short one that it is intersected with
 _GIN_START = 100.0  # of each partition
@@ -55,8 +56,8 @@ class Cover:
         rejected = "array(select v.post_id from verdict v where v.tag_id = any(%s) and not v.answer)"
         return Sql(f"({text} or i.post_id = any({rejected}))", (self.tags, self.or_rejected))
 
-    def costs(self, sample: Sample, parts: Sequence[slice]) -> np.ndarray:
-        """Microseconds in each part of the sample."""
+    def costs(self, sample: Sample, parts: Sequence[slice], tests: float) -> np.ndarray:
+        """Microseconds in each part of the sample; a candidate takes so many `tests` of tags."""
         present = [sample.on(tag_id, 1) for tag_id in self.tags]
         together = (np.logical_and if self.every else np.logical_or).reduce(present)
         candidates = _sums(together, parts) * sample.scale
@@ -64,7 +65,7 @@ class Cover:
         listed = _LISTED * lists
         if self.every:
             listed = np.minimum(listed, _LISTED * lists.min(axis=0) + _SKIPPED * lists.min(axis=0))
-        return _GIN_START + _CANDIDATE * candidates + listed.sum(axis=0)
+        return _GIN_START + (_CANDIDATE + _TESTED * tests) * candidates + listed.sum(axis=0)
 
 
 @dataclass(frozen=True)
@@ -123,17 +124,18 @@ def choose(predicate: Predicate, sample: Sample | None, walk: Walk | None, force
     predicate = masks.sorted(predicate)
     if has_index(predicate):
         return Plan((Stretch(Way.FREE),), predicate, 0.0, matches)
+    tests = masks.effort(predicate)
     if walk is None or walk.along:
-        return _all_matches(predicate, sample, walk, matches)
-    stretches, cost = _by_partition(predicate, sample, walk, found)
+        return _all_matches(predicate, sample, walk, matches, tests)
+    stretches, cost = _by_partition(predicate, sample, walk, found, tests)
     return Plan(stretches, predicate, cost, matches)
 
 
-def _all_matches(predicate: Predicate, sample: Sample, walk: Walk | None, matches: float) -> Plan:
+def _all_matches(predicate: Predicate, sample: Sample, walk: Walk | None, matches: float, tests: float) -> Plan:
     """One statement over everything, or in the order of an index until there are enough."""
-    ways = [(_SCANNED * sample.total, Stretch(Way.SCAN))]
+    ways = [((_SCANNED + _TESTED * tests) * sample.total, Stretch(Way.SCAN))]
     whole = [slice(0, sample.size)]
-    ways += [(float(c.costs(sample, whole)[0]), Stretch(Way.GIN, c)) for c in covers(predicate, sample)]
+    ways += [(float(c.costs(sample, whole, tests)[0]), Stretch(Way.GIN, c)) for c in covers(predicate, sample)]
     if walk:
         # All matches have to be joined and sorted, unless the order's index gives them one by one.
         ways = [(cost + 4 * matches, stretch) for cost, stretch in ways]
@@ -142,17 +144,19 @@ def _all_matches(predicate: Predicate, sample: Sample, walk: Walk | None, matche
     return Plan((stretch,), predicate, cost, matches)
 
 
-def _by_partition(predicate: Predicate, sample: Sample, walk: Walk, found: np.ndarray) -> tuple[tuple, float]:
+def _by_partition(
+    predicate: Predicate, sample: Sample, walk: Walk, found: np.ndarray, tests: float
+) -> tuple[tuple[Stretch, ...], float]:
     """The cheapest way through each partition on the walk, neighbours of one way in one statement."""
     bounds, parts = _partitions(sample, walk)
     offered = list(covers(predicate, sample))
-    gin = np.array([cover.costs(sample, parts) for cover in offered]).reshape(len(offered), len(parts))
+    gin = np.array([cover.costs(sample, parts, tests) for cover in offered]).reshape(len(offered), len(parts))
     stretches: list[Stretch] = []
     total, expected, in_stretch = 0.0, 0.0, 0.0
     for number, (part, (low, high)) in enumerate(zip(parts, bounds, strict=True)):
         ahead = found[part] if walk.descending else found[part][::-1]
         matches = float(np.count_nonzero(ahead)) * sample.scale
-        scan = _SCANNED * _depth(ahead, max(1.0, walk.wanted - expected), sample.scale)
+        scan = (_SCANNED + _TESTED * tests) * _depth(ahead, max(1.0, walk.wanted - expected), sample.scale)
         best = int(gin[:, number].argmin()) if offered else 0
         way, cover, cost = Way.SCAN, None, scan
         if offered and gin[best, number] < scan:
@@ -231,15 +235,19 @@ def covers(predicate: Predicate, sample: Sample | None = None) -> Iterator[Cover
             yield Cover(tuple(sorted(tags)), False)
 
 
-def _one_of_each(predicate: Any, sample: Sample | None) -> set[int] | None:
-    """Tags of which every match holds one: the rarest out of each branch; None when a branch has none."""
-    found: set[int] = set()
-    for child in predicate.children:
-        cover = next((cover for cover in covers(child, sample) if not cover.or_rejected), None)
-        if cover is None:
-            return None
-        if cover.every:
-            found.add(min(cover.tags, key=sample.posts_with if sample else None))
-        else:
-            found.update(cover.tags)
-    return found
+def _one_of_each(predicate: Predicate, sample: Sample | None) -> frozenset[int]:
+    """The fewest posts' tags of which every match holds one; none when there are no such tags."""
+
+    def posts(tags: frozenset[int]) -> float:
+        return sum(map(sample.posts_with, tags)) if sample else len(tags)
+
+    if isinstance(predicate, On):
+        return frozenset({predicate.tag_id})
+    if isinstance(predicate, All):
+        return min(
+            filter(None, (_one_of_each(child, sample) for child in predicate.children)), key=posts, default=frozenset()
+        )
+    if isinstance(predicate, Any):
+        branches = [_one_of_each(child, sample) for child in predicate.children]
+        return frozenset().union(*branches) if all(branches) else frozenset()
+    return frozenset()

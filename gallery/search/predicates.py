@@ -210,6 +210,19 @@ class Masks:
         often = isinstance(predicate, Any)
         return type(predicate)(tuple(map(self.sorted, sorted(predicate.children, key=self._matches, reverse=often))))
 
+    def effort(self, predicate: Predicate) -> float:
+        """How many tests one post takes on average, for a predicate that is `sorted`."""
+        if isinstance(predicate, Neither):
+            return self.effort(predicate.child)
+        if not isinstance(predicate, All | Any):
+            return 1.0
+        total, goes_on = 0.0, 1.0
+        for child in predicate.children:
+            total += goes_on * self.effort(child)
+            share = self._matches(child) / max(1, self.sample.size)
+            goes_on *= share if isinstance(predicate, All) else 1 - share
+        return total
+
     def _matches(self, predicate: Predicate) -> int:
         if isinstance(predicate, On):
             return self.sample.count_on(predicate.tag_id, predicate.byte)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -193,7 +193,7 @@ def make_block(world: World, first_id: int, n: int, when: float, seed: int) -> B
     return Block(first_id, offsets, tags + 1, confidences, rated, width, height, said, verdicts)
 
 
-def _array_text(values: np.ndarray) -> bytes:
+def array_text(values: np.ndarray) -> bytes:
     """Postgres' binary int[]: one dimension, no nulls, oid 23."""
     head = struct.pack(">iiiii", 1, 0, 23, len(values), 1) if len(values) else struct.pack(">iii", 0, 0, 23)
     body = np.empty((len(values), 2), ">i4")
@@ -206,7 +206,7 @@ def _field(value: bytes | None) -> bytes:
     return struct.pack(">i", -1) if value is None else struct.pack(">i", len(value)) + value
 
 
-def _copy(connection: Connection, table: str, rows: Iterator[tuple[bytes | None, ...]]) -> None:
+def copy_rows(connection: Connection, table: str, rows: Iterator[tuple[bytes | None, ...]]) -> None:
     """Rows of binary fields by COPY: text would take ten times as long."""
     with connection.cursor().copy(f"copy {table} from stdin (format binary)") as copy:
         copy.write(b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0))
@@ -227,18 +227,18 @@ def _copy_block(connection: Connection, block: Block, release_id: int) -> None:
         for row in range(size):
             part = slice(said.offsets[row], said.offsets[row + 1])
             post = struct.pack(">q", block.first_id + row)
-            yield post, release, _array_text(said.tags[part]), said.confidences[part].tobytes(), now
+            yield post, release, array_text(said.tags[part]), said.confidences[part].tobytes(), now
 
     def index() -> Iterator[tuple[bytes | None, ...]]:
         for row in range(size):
             part, post = slice(block.offsets[row], block.offsets[row + 1]), block.first_id + row
             confidences, rating = b"\0" + block.confidences[part].tobytes(), struct.pack(">h", block.ratings[row])
-            said_else = _array_text(np.array(sorted(overruled[post]))) if post in overruled else None
-            tags = _array_text(block.tags[part])
+            said_else = array_text(np.array(sorted(overruled[post]))) if post in overruled else None
+            tags = array_text(block.tags[part])
             yield struct.pack(">q", post), tags, confidences, rating, now, said_else
 
-    _copy(connection, "tag_index (post_id, tag_ids, confidences, rating, updated_at, overruled)", index())
-    _copy(connection, "prediction (post_id, release_id, tag_ids, confidences, created_at)", predictions())
+    copy_rows(connection, "tag_index (post_id, tag_ids, confidences, rating, updated_at, overruled)", index())
+    copy_rows(connection, "prediction (post_id, release_id, tag_ids, confidences, created_at)", predictions())
     block.said = None
 
 
@@ -281,7 +281,7 @@ def _insert_verdicts(connection: Connection, collection: Collection) -> None:
                 copy.write_row((post, tag, byte, bool(answer), "2026-01-01", "person"))
 
 
-def fill(connection: Connection, posts: int, seed: int = 1, say=print) -> Collection:
+def fill(connection: Connection, posts: int, seed: int = 1, say: Callable[[str], None] = print) -> Collection:
     """Make `posts` posts and write post, tag, prediction, verdict and tag_index."""
     from gallery import partitions
 
@@ -290,6 +290,11 @@ def fill(connection: Connection, posts: int, seed: int = 1, say=print) -> Collec
     values = "'made', 'made', '', '{}', '{}', '', '{}', now(), true, 'refined', 'exact', 'auto', '{}'"
     made = f"insert into release ({columns}) values ({values})"
     partitions.make_ahead(posts)
+    # As one loads much: no checks of what is right by construction, and the index at the end.
+    connection.execute("set session_replication_role = replica")
+    create_index = "select indexdef from pg_indexes where indexname = 'tag_index_tags'"
+    create_index = connection.execute(create_index).fetchone()[0].replace(" ON ONLY ", " ON ")
+    connection.execute("drop index tag_index_tags")
     release_id = connection.execute(f"{made} returning id").fetchone()[0]
     for first in range(1, posts + 1, BLOCK):
         n = min(BLOCK, posts + 1 - first)
@@ -299,6 +304,8 @@ def fill(connection: Connection, posts: int, seed: int = 1, say=print) -> Collec
         connection.commit()
         collection.blocks.append(block)
         say(f"  {first + n - 1:,} posts")
+    connection.execute(create_index)
+    say("  the tags' index")
     _insert_tags(connection, collection)
     _insert_verdicts(connection, collection)
     connection.execute("delete from tag_change")  # the histograms are as written

@@ -25,10 +25,12 @@ class Crowd(NamedTuple):
 def run(texts: Sequence[tuple[str, int]], profiles: Sequence[Any], posts: int) -> Crowd:
     """`texts` are searches, each with the number of its profile."""
     context = multiprocessing.get_context("spawn")
+    # Plain numbers: a child can't read classes of the site before Django is set up there.
+    numbers = [(each.overall, dict(each.by_category)) for each in profiles]
     with context.Manager() as manager:
         begin, end, results = manager.Barrier(CLIENTS + 1), manager.Event(), manager.Queue()
         workers = [
-            context.Process(target=_client, args=(number, texts, profiles, begin, end, results))
+            context.Process(target=_client, args=(number, texts, numbers, begin, end, results))
             for number in range(CLIENTS)
         ]
         workers.append(context.Process(target=_writer, args=(posts, begin, end, results)))
@@ -42,10 +44,12 @@ def run(texts: Sequence[tuple[str, int]], profiles: Sequence[Any], posts: int) -
     return Crowd(pages, retagged, unseen)
 
 
-def _client(number: int, texts: Any, profiles: Any, begin: Any, end: Any, results: Any) -> None:
+def _client(number: int, texts: Any, numbers: Any, begin: Any, end: Any, results: Any) -> None:
     stage.join_django()
     from gallery import search
+    from gallery.profiles import Thresholds
 
+    profiles = [Thresholds(*each) for each in numbers]
     chance, walls = np.random.default_rng(number), []
     search.count("", profiles[0])  # the sample is read once a process
     begin.wait()

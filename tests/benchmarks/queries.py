@@ -122,7 +122,7 @@ class Reference:
 
     def dense(self, tag: int) -> np.ndarray:
         if tag not in self._dense:
-            if len(self._dense) > 200:
+            if len(self._dense) > 1500:
                 self._dense.clear()
             self._dense[tag] = self.collection.dense(tag)
         return self._dense[tag]

@@ -197,8 +197,16 @@ def main() -> None:
     print(f"made {asked.posts:,} posts in {time.perf_counter() - began:.0f} s", flush=True)
     queries, reference = make_queries(collection), Reference(collection)
     pages, counts, errors = run_ours(queries, collection, reference)
-    all_results, last = [pages, counts], {"page": pages}
     size = index_bytes(asked.posts, url)
+    print_ours(asked.posts, pages, counts, errors)
+    stage.table("bytes a post", ("table", "rows", "indexes"), sizes(asked.posts, url))
+    retag = retag_cost(collection)
+    print(
+        f"\none post tagged again: {retag[0]:.2f} ms of the server's CPU, {retag[1] / 1000:.1f} kB of log", flush=True
+    )
+    if not asked.no_crowd:
+        print_crowd(run_crowd(queries, collection))
+    all_results, last = [pages, counts], {"page": pages}
     for name in (name for name in asked.peers.split(",") if name in PEERS):
         with psycopg.connect(url) as filling:
             PEERS[name][0](filling, collection, BALANCED)
@@ -208,24 +216,31 @@ def main() -> None:
         results = run_peer(name, url, queries, collection, reference)
         all_results += results
         last[name] = results[0]
-    retag = retag_cost(collection)
+        print_results(asked.posts, all_results)
+    print(json.dumps(summary(last, counts, *retag, size)))
+
+
+def print_results(posts: int, results: list[Results]) -> None:
     head = ("", "cpu p50", "p95", "max", "wall p50", "p95", "max", "time-outs", "wrong")
-    stage.table(f"{len(queries)} queries on {asked.posts:,} posts, ms", head, [r.row() for r in all_results])
+    stage.table(f"{len(results[0].cpu)} queries on {posts:,} posts, ms", head, [each.row() for each in results])
+
+
+def print_ours(posts: int, pages: Results, counts: Results, errors: list[float]) -> None:
+    print_results(posts, [pages, counts])
     by_kind = [
         [kind, *stage.percentiles(values), *stage.percentiles(counts.kinds[kind])]
         for kind, values in pages.kinds.items()
     ]
     stage.table("ours by kind, cpu ms", ("kind", "page p50", "p95", "max", "count p50", "p95", "max"), by_kind)
-    stage.table("bytes a post", ("table", "rows", "indexes"), sizes(asked.posts, url))
     if errors:
         shown = [[f"relative error of {len(errors)} estimates", *stage.percentiles(errors)]]
         stage.table("counts that are not exact", ("", "p50", "p95", "max"), shown)
-    if not asked.no_crowd:
-        found = run_crowd(queries, collection)
-        title = f"{crowd.CLIENTS} clients, {found.retagged / crowd.SECONDS:.0f} posts tagged again a second, ms"
-        shown = [[f"{len(found.pages):,} pages with counts", *stage.percentiles(found.pages), found.unseen]]
-        stage.table(title, ("", "wall p50", "p95", "max", "writes unseen"), shown)
-    print(json.dumps(summary(last, counts, *retag, size)))
+
+
+def print_crowd(found: crowd.Crowd) -> None:
+    title = f"{crowd.CLIENTS} clients, {found.retagged / crowd.SECONDS:.0f} posts tagged again a second, ms"
+    shown = [[f"{len(found.pages):,} pages with counts", *stage.percentiles(found.pages), found.unseen]]
+    stage.table(title, ("", "wall p50", "p95", "max", "writes unseen"), shown)
 
 
 def summary(last: dict[str, Results], counts: Results, cpu: float, wal: float, bytes_a_post: float) -> dict[str, float]:

@@ -77,7 +77,7 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> 
     """Print rows as aligned columns, numbers to three figures."""
     cells = [[f"{cell:,.3g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [list(head), *cells]) for i in range(len(head))]
-    print(f"\n{title}")
+    print(f"\n{title}", flush=True)
     for row in [list(head), *cells]:
         print(
             "  "
