@@ -12,6 +12,7 @@ from gallery.views import (
     post,
     preference,
     profile,
+    related,
     release,
     release_files,
     release_import,
@@ -31,6 +32,7 @@ from gallery.views import (
 # Reading: finding posts, looking at them, correcting them.
 _reading = [
     path("", browse.browse, name="browse"),
+    path("related/", related.related, name="related"),
     path("suggest/", browse.suggest, name="suggest"),
     path("posts/<int:pk>/", post.post, name="post"),
     path("posts/<int:pk>/predictions/<int:release_pk>/", compare.on_post, name="prediction"),

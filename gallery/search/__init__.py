@@ -5,6 +5,7 @@ resolves names and thresholds into `predicates` and runs them; `planner` chooses
 `sample`. A bare tag means *on for the profile* whose thresholds are given.
 """
 
+from gallery.search.companions import RelatedTag, RelatedTags, related
 from gallery.search.counts import Count, count, count_of
 from gallery.search.errors import PageError, SearchError, SearchTimeout
 from gallery.search.listing import MAX_PAGE, Page, beside, find, matching_ids, neighbours
@@ -21,6 +22,9 @@ __all__ = [
     "Remedy",
     "SearchTimeout",
     "beside",
+    "RelatedTag",
+    "RelatedTags",
+    "related",
     "remedies",
     "Count",
     "Node",

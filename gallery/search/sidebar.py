@@ -21,6 +21,11 @@ def page_tags(
 
     The site's counts come from the histograms; before the first refresh they are the page's own.
     """
+    return _by_category(on_frequency(post_ids, thresholds), thresholds, per_category)
+
+
+def on_frequency(post_ids: Iterable[int], thresholds: Thresholds) -> Counter[int]:
+    """On how many of these posts each tag is on, by id; of ratings, each post's one."""
     rows = TagIndex.objects.filter(post_id__in=list(post_ids)).values_list("tag_ids", "confidences", "rating")
     tag_ids = np.array([tag_id for row in rows for tag_id in row[0]], np.int64)
     confidences = np.frombuffer(b"".join(bytes(row[1])[1:] for row in rows), np.uint8)
@@ -30,7 +35,7 @@ def page_tags(
     shown = on(thresholds, tag_ids, confidences, of_tag[positions]) & (of_tag[positions] != Category.RATING)
     frequency = Counter(tag_ids[shown].tolist())
     frequency.update(_ratings(row[2] for row in rows))
-    return _by_category(frequency, thresholds, per_category)
+    return frequency
 
 
 def _ratings(ratings: Iterable[int | None]) -> Counter[int]:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -13,9 +12,9 @@ from django.views.decorators.http import require_safe
 
 from gallery import profiles, saving, search
 from gallery.captions import captions
-from gallery.models import CATEGORY_ORDER, Category, Post, Tag
-from gallery.search import nodes
+from gallery.models import CATEGORY_ORDER, Category, Post
 from gallery.views import paging
+from gallery.views.terms import Row, row_of
 
 _SUGGESTIONS = 10
 _REMEDIES = 6
@@ -81,40 +80,19 @@ def _tiles(post_ids: list[int], thresholds: profiles.Thresholds) -> list[tuple[P
     return [(posts[pk], described[pk]) for pk in post_ids if pk in posts]
 
 
-@dataclass(frozen=True)
-class Row:
-    """A tag of the sidebar, and the searches its links lead to."""
-
-    tag: Tag
-    count: int
-    alone: str
-    narrowed: str
-    without: str
-
-
 def _sidebar(text: str, post_ids: list[int], thresholds: profiles.Thresholds) -> list[tuple[Category, list[Row]]]:
     """The page's tags by category, in the site's order."""
     tree = search.parse(text)
     found = search.page_tags(post_ids, thresholds)
     return [
-        (category, [_row(tree, tag, count) for tag, count in rows[: None if category == Category.GENERAL else _MOST]])
+        (category, [row_of(tree, tag.name, category, count) for tag, count in rows[: _shown_of(category)]])
         for category in CATEGORY_ORDER
         if (rows := found.get(category))
     ]
 
 
-def _row(tree: nodes.Node, tag: Tag, count: int) -> Row:
-    """The search with the tag and without it; what it said of the tag before is replaced."""
-    term = nodes.Tag(tag.name)
-    others = tree.children if isinstance(tree, nodes.And) else (tree,)
-    kept = [node for node in others if node not in (term, nodes.Not(term))]
-    return Row(
-        tag=tag,
-        count=count,
-        alone=nodes.to_text(term),
-        narrowed=nodes.to_text(nodes.all_of([*kept, term])),
-        without=nodes.to_text(nodes.all_of([*kept, nodes.none_of(term)])),
-    )
+def _shown_of(category: Category) -> int | None:
+    return None if category == Category.GENERAL else _MOST
 
 
 @require_safe

@@ -108,11 +108,24 @@ def test_a_random_list_keeps_its_order_from_page_to_page(posts, settings):
 def test_the_sidebar_adds_and_leaves_out_tags(posts):
     answer = Client().get("/?q=smile or saber_(fate)")
     (category, (row,)) = answer.context["tags"][-1]
-    assert (category, row.tag.name) == (Category.GENERAL, "smile")
+    assert (category, row.name) == (Category.GENERAL, "smile")
     assert row.narrowed == "(smile or saber_(fate)) smile"
     assert row.without == "(smile or saber_(fate)) -smile"
     (_, (row,)) = Client().get("/?q=smile").context["tags"][-1]
     assert (row.narrowed, row.without) == ("smile", "-smile")
+
+
+def test_related_tags_come_with_a_search(posts):
+    answer = Client().get("/related/?q=smile profile:high-recall", headers={"HX-Request": "true"})
+    text = answer.content.decode()
+    assert "<html" not in text and "saber (fate)" in text and "40%" in text
+    (_, (alike,)), (_, (often,)) = answer.context["lists"]
+    assert alike.narrowed == often.narrowed == "smile profile:high-recall saber_(fate)"
+    assert alike.without == "smile profile:high-recall -saber_(fate)"
+    assert "No tags come with" in Client().get("/related/?q=smile").content.decode()
+    assert "<html" in Client().get("/related/?q=").content.decode()
+    answer = Client().get("/related/?q=(smile")
+    assert answer.status_code == 400 and "never closed" in answer.content.decode()
 
 
 def test_a_bad_search_says_what_and_where(posts):
