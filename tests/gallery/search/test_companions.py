@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from gallery import indexing, search
+from gallery import histograms, search
 from gallery.profiles import Thresholds
 from gallery.search import sample
 from tests.gallery.search.reference import is_on
@@ -18,7 +18,7 @@ HALF = Thresholds(overall=127)
 @pytest.fixture
 def world(db) -> World:
     world = make_world(60)
-    indexing.refresh_histograms(force=True)
+    histograms.refresh(force=True)
     return world
 
 
