@@ -15,13 +15,13 @@ from gallery.search.compiler import run
 from gallery.search.counts import Count
 from gallery.search.errors import SearchTimeout
 from gallery.search.planner import Cover, Way
-from gallery.search.predicates import FALSE, TRUE, All, On, Predicate, both, known_to_sample, mask
+from gallery.search.predicates import FALSE, TRUE, All, Masks, On, Predicate, both, known_to_sample
 from gallery.search.sample import Sample
 from gallery.search.values import Sql, all_sql
 
 _SURE = 30  # matches in the sample from which its estimate is good enough
-_CHEAP_POSTS = 3_000  # posts that one exact count may look at
-_POSTS_AT_ONCE = 12_000  # and all of them together
+_CHEAP_POSTS = 2_000  # posts that one exact count may look at
+_POSTS_AT_ONCE = 5_000  # and all of them together
 _TIMEOUT_MS = 60
 
 
@@ -31,7 +31,8 @@ def forecast(predicates: Sequence[Predicate]) -> list[Count | None]:
     if seen is None:
         found = dict(zip(predicates, _all_counted(list(dict.fromkeys(predicates))), strict=False))
         return [found.get(predicate) for predicate in predicates]
-    estimates = [_estimate(predicate, seen) for predicate in predicates]
+    masks = Masks(seen)
+    estimates = [_estimate(predicate, masks) for predicate in predicates]
     unsure = {
         each: posts
         for each, estimate in zip(predicates, estimates, strict=True)
@@ -41,13 +42,13 @@ def forecast(predicates: Sequence[Predicate]) -> list[Count | None]:
     return [counted.get(each, estimate) for each, estimate in zip(predicates, estimates, strict=True)]
 
 
-def _estimate(predicate: Predicate, seen: Sample) -> Count | None:
+def _estimate(predicate: Predicate, masks: Masks) -> Count | None:
     if predicate == FALSE:
         return Count(0, True)
     if not known_to_sample(predicate):
         return None
-    number = int(np.count_nonzero(mask(predicate, seen)))
-    return Count(round(number * seen.scale), seen.scale == 1)
+    number, scale = int(np.count_nonzero(masks.of(predicate))), masks.sample.scale
+    return Count(round(number * scale), scale == 1)
 
 
 def _to_count(predicate: Predicate, estimate: Count | None, seen: Sample) -> float:

@@ -13,11 +13,13 @@ from typing import NamedTuple
 from django.db import connection
 
 from gallery.profiles import Thresholds
+from gallery.search import lexicon
 from gallery.search.compiler import resolve
 from gallery.search.counts import Count
 from gallery.search.errors import SearchError
 from gallery.search.fields import FIELDS, is_metatag
 from gallery.search.forecast import forecast
+from gallery.search.lexicon import Hit
 from gallery.search.names import Known, Names, like_pattern
 from gallery.search.nodes import Leaf, Metatag, Node, Tag, leaves, rewritten, tag_text
 from gallery.search.parser import parse
@@ -216,45 +218,58 @@ def _of_tag(found: _Found, name: str = "") -> _Candidate:
 
 # A tag whose name is an alias now has no posts of its own.
 _TAGS = (
-    "select t.*, null as alias from tag t"
+    "select t.id, null from tag t"
     " where not t.deprecated and not exists (select from tag_alias a where a.name = t.name) and "
 )
-_PREFIX = _TAGS + "t.name like %(prefix)s"
-_ANY_WORD = _TAGS + "t.name like %(word)s"
-_ALIAS = (
-    "select t.*, a.name as alias"
-    " from tag_alias a join tag t on t.id = a.tag_id where not t.deprecated and a.name like %(prefix)s"
+_BEGINS = _TAGS + "t.name like %(prefix)s order by post_count desc limit %(limit)s"
+_WITH_WORD = _TAGS + "t.name like %(word)s order by post_count desc limit %(limit)s"
+_WITH_ALIAS = (
+    "select t.id, a.name from tag_alias a join tag t on t.id = a.tag_id"
+    " where not t.deprecated and a.name like %(prefix)s order by post_count desc limit %(limit)s"
 )
-_ALIKE = _TAGS + "t.name %% %(typed)s"
+_ALIKE = _TAGS + "t.name %% %(typed)s order by similarity(name, %(typed)s) desc, post_count desc limit %(limit)s"
+_NEW = _TAGS + "t.id > %(newest)s and (t.name like %(prefix)s or t.name like %(word)s) limit %(limit)s"
 
 
 def _tags(word: str, thresholds: Thresholds) -> list[_Found]:
     """Tags for a word: beginning so, then an alias that does, then with such a word inside, then alike."""
-    stem = like_pattern(word)
-    params = {"prefix": stem if "*" in word else stem + "%", "word": rf"%\_{stem}%", "typed": word}
-    ways = [(_PREFIX, "post_count desc"), (_ALIAS, "post_count desc"), (_ANY_WORD, "post_count desc")]
-    found = _ranked(ways, params, thresholds)
+    known = lexicon.current() if "*" not in word else None
+    if known is None:
+        found = _merged([_asked(way, word) for way in (_BEGINS, _WITH_ALIAS, _WITH_WORD)], thresholds)
+    else:
+        new = _asked(_NEW, word, known.newest)
+        ways = (known.begins, known.with_alias, known.with_word)
+        found = _merged([*(way(word, _COUNTED) for way in ways), new], thresholds)
     if len(found) < _ENOUGH and len(word) > 2:
-        alike = _ranked([(_ALIKE, "similarity(name, %(typed)s) desc, post_count desc")], params, thresholds)
-        known = {each.name for each in found}
-        found += [each for each in alike if each.name not in known]
+        hits = _asked(_ALIKE, word) if known is None else known.alike(word, _COUNTED)
+        alike = {each.id: each for each in _merged([hits], thresholds)}
+        seen = {each.id for each in found}
+        found += [alike[tag_id] for tag_id, _ in hits if tag_id in alike and tag_id not in seen]
     return found
 
 
-def _ranked(ways: list[tuple[str, str]], params: dict[str, str], thresholds: Thresholds) -> list[_Found]:
-    """Each way's finds by their count under the thresholds, one way after the other, no tag twice."""
-    found: dict[str, _Found] = {}
-    count = tag_count_sql(thresholds)
+def _asked(statement: str, word: str, newest: int = 0) -> list[Hit]:
+    stem = like_pattern(word)
+    prefix = stem if "*" in word else stem + "%"
     with connection.cursor() as cursor:
-        for statement, order in ways:
-            if len(found) >= _COUNTED:
-                break
-            cursor.execute(
-                f"select id, name, category, {count}, alias from ({statement} order by {order} limit {_POOL}) t", params
-            )
-            some = [_Found(*row) for row in cursor.fetchall()]
-            if statement is not _ALIKE:
-                some.sort(key=lambda each: -each.count)
-            for each in some:
-                found.setdefault(each.name, each)
+        cursor.execute(
+            statement, {"prefix": prefix, "word": rf"%\_{stem}%", "typed": word, "limit": _POOL, "newest": newest}
+        )
+        return cursor.fetchall()
+
+
+def _merged(ways: list[list[Hit]], thresholds: Thresholds) -> list[_Found]:
+    """Each way's finds by their count under the thresholds, one way after the other, no tag twice."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"select t.id, t.name, t.category, {tag_count_sql(thresholds)} from tag t"
+            " where t.id = any(%s) and not t.deprecated",
+            [list({tag_id for way in ways for tag_id, _ in way})],
+        )
+        rows = {row[0]: _Found(*row) for row in cursor.fetchall()}
+    found: dict[int, _Found] = {}
+    for way in ways:
+        some = [rows[tag_id]._replace(alias=alias) for tag_id, alias in way if tag_id in rows]
+        for each in sorted(some, key=lambda each: -each.count):
+            found.setdefault(each.id, each)
     return list(found.values())

@@ -1,20 +1,28 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
 
 from gallery import search
-from gallery.models import Category, Post, Profile, Release, SavedSearch, Tag
+from gallery.models import Category, Post, Profile, Release, SavedSearch, Tag, TagIndex
 from gallery.profiles import Thresholds
-from gallery.search import sample
+from gallery.search import lexicon, sample
 from tests.gallery.search.world import make_world
 
 HALF = Thresholds(overall=127)
 
 
-@pytest.fixture
-def tags(db) -> dict[str, Tag]:
-    return make_world(40).tags
+@pytest.fixture(params=["in the database", "in memory"])
+def tags(db, request, monkeypatch) -> Iterator[dict[str, Tag]]:
+    """A small world, its names looked up both ways."""
+    world = make_world(40)
+    if request.param == "in memory":
+        monkeypatch.setattr(lexicon, "LARGE", 0)
+    lexicon.forget()
+    yield world.tags
+    lexicon.forget()
 
 
 def _labels(text: str) -> list[str]:
@@ -128,12 +136,25 @@ def test_suggest_offers_ones_own_saved_searches_and_profiles(tags):
 
 def test_a_new_tag_is_suggested_before_anything_was_counted(tags):
     assert "blue_hair" in _labels("blue_h")
-    Tag.objects.create(name="blue_hat")
+    new = Tag.objects.create(name="blue_hat")
     assert "blue_hat" not in _labels("blue_h")
+    row = TagIndex.objects.first()
+    TagIndex.objects.filter(pk=row.pk).update(
+        tag_ids=[*row.tag_ids, new.pk], confidences=bytes(row.confidences) + b"\xff"
+    )
+    sample.forget()
+    assert "blue_hat" in _labels("blue_h") and "blue_hat" in _labels("hat")
+
+
+def test_a_name_remembered_is_not_shown_when_it_is_deprecated_or_gone(tags):
+    assert "wada" in _labels("wad")
+    Tag.objects.filter(name="wada").update(deprecated=True)
+    assert "wada" not in _labels("wad")
 
 
 def test_suggest_leaves_deprecated_tags_and_empty_words_alone(tags):
     Tag.objects.filter(name="wada").update(deprecated=True)
+    lexicon.forget()
     assert "wada" not in _labels("wad")
     assert _labels("") == _labels("solo ") == _labels("-(") == []
     assert _labels("100%") == ["100%_orange"]
