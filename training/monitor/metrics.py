@@ -12,7 +12,7 @@ import threading
 import time
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,55 +22,62 @@ MOST_COLUMNS, MOST_KINDS, MOST_NOTES = 200, 16, 200
 MOST_ROWS_ZOOMED = 100_000
 NEVER_AVERAGED = ("step", "epoch", "elapsed")  # a point lies where its last row does
 TAIL = 64
+LARGEST, DEEPEST = 1e300, 5
 Columns = dict[str, list[float | None]]
 
 
-def numbers(row: dict[str, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, float]]:
-    """A row's numbers; those in inner tables under dotted names, `gpu.memory`. What is not finite is left out."""
+def numbers(row: dict[str, Any], prefix: str = "", depth: int = 0) -> dict[str, float]:
+    """A row's numbers; those in inner tables under dotted names, `memory.gpu`. What is not finite is left out."""
+    found: dict[str, float] = {}
     for key, value in row.items():
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            number = float(value) if abs(value) < 1e300 else math.nan
-            if math.isfinite(number):
-                yield f"{prefix}{key}", number
-        elif isinstance(value, dict) and depth < 5:
-            yield from numbers(value, f"{prefix}{key}.", depth + 1)
+        kind = type(value)
+        if kind is float or kind is int:
+            if -LARGEST < value < LARGEST:
+                found[prefix + key] = float(value)
+        elif kind is dict and depth < DEEPEST:
+            found |= numbers(value, f"{prefix}{key}.", depth + 1)
+    return found
 
 
 class Column:
-    """One name's points: sums and counts for the mean, and the extremes."""
+    """One name's points: sums and counts for the mean, and the extremes. The last point is gathered beside them."""
+
+    __slots__ = ("sums", "counts", "lows", "highs", "total", "count", "low", "high")
 
     def __init__(self, points: int) -> None:
-        self.sums, self.counts = array("d", bytes(8 * points)), array("l", [0] * points)
+        self.sums, self.counts = array("d", bytes(8 * points)), array("q", bytes(8 * points))
         self.lows, self.highs = array("d", bytes(8 * points)), array("d", bytes(8 * points))
+        self.clear()
+
+    def clear(self) -> None:
+        self.total, self.count, self.low, self.high = 0.0, 0, math.inf, -math.inf
+
+    def settle(self) -> None:
+        """What was gathered into the last point."""
+        if self.count:
+            self.sums[-1], self.counts[-1] = self.total, self.count
+            self.lows[-1], self.highs[-1] = self.low, self.high
 
     def grow(self) -> None:
+        """The next point begins."""
+        self.settle()
+        self.clear()
         for values in (self.sums, self.counts, self.lows, self.highs):
             values.append(0)
 
-    def add(self, value: float) -> None:
-        """To the last point."""
-        if self.counts[-1]:
-            self.lows[-1], self.highs[-1] = min(self.lows[-1], value), max(self.highs[-1], value)
-        else:
-            self.lows[-1] = self.highs[-1] = value
-        self.sums[-1] += value
-        self.counts[-1] += 1
-
     def merge(self) -> None:
         """Two points become one."""
-        merged = Column(0)
-        for at in range(0, len(self.sums), 2):
-            merged.grow()
-            for one in range(at, min(at + 2, len(self.sums))):
-                if self.counts[one]:
-                    before = merged.counts[-1]
-                    merged.lows[-1] = min(merged.lows[-1], self.lows[one]) if before else self.lows[one]
-                    merged.highs[-1] = max(merged.highs[-1], self.highs[one]) if before else self.highs[one]
-                    merged.sums[-1] += self.sums[one]
-                    merged.counts[-1] += self.counts[one]
-        self.sums, self.counts, self.lows, self.highs = merged.sums, merged.counts, merged.lows, merged.highs
+        self.settle()
+        self.clear()
+        told = list(zip(self.sums, self.counts, self.lows, self.highs, strict=True))
+        pairs = [[point for point in told[at : at + 2] if point[1]] for at in range(0, len(told), 2)]
+        self.sums = array("d", (sum(point[0] for point in pair) for pair in pairs))
+        self.counts = array("q", (sum(point[1] for point in pair) for pair in pairs))
+        self.lows = array("d", (min((point[2] for point in pair), default=0) for pair in pairs))
+        self.highs = array("d", (max((point[3] for point in pair), default=0) for pair in pairs))
 
     def cut(self, points: int) -> None:
+        self.clear()
         for values in (self.sums, self.counts, self.lows, self.highs):
             del values[points:]
 
@@ -104,8 +111,7 @@ class Series:
 
     def add(self, row: dict[str, Any], offset: int) -> bool:
         """Takes in a row. True when points that were told before have changed."""
-        changed = False
-        found = dict(numbers(row))
+        found, changed = numbers(row), False
         step = found.get("step")
         if step is not None and step < self.last.get("step", step):
             changed = self.forget_from(step)
@@ -113,21 +119,32 @@ class Series:
             if len(self) == 2 * self.kept:
                 self.halve()
                 changed = True
-            if self.rows % self.width == 0:
-                self.starts.append(offset)
-                for column in self.columns.values():
-                    column.grow()
+            self.starts.append(offset)
+            for column in self.columns.values():
+                column.grow()
         self.rows += 1
-        for name, value in found.items():
-            if name.startswith("cells.") and ".overall." not in name:
-                continue  # by category they are shown as they are now, not as they went
-            if name not in self.columns:
-                if len(self.columns) == MOST_COLUMNS:
-                    continue
-                self.columns[name] = Column(len(self))
-            self.columns[name].add(value)
         self.last = found
+        for name, value in found.items():
+            column = self.columns.get(name) or self.new_column(name)
+            if column:
+                column.total += value
+                column.count += 1
+                if value < column.low:
+                    column.low = value
+                if value > column.high:
+                    column.high = value
         return changed
+
+    def new_column(self, name: str) -> Column | None:
+        """None for what is only kept as it is now, as cells by category are, and for more columns than charts have."""
+        if len(self.columns) == MOST_COLUMNS or (name.startswith("cells.") and ".overall." not in name):
+            return None
+        self.columns[name] = Column(len(self))
+        return self.columns[name]
+
+    def settle(self) -> None:
+        for column in self.columns.values():
+            column.settle()
 
     def halve(self) -> None:
         for column in self.columns.values():
@@ -137,6 +154,7 @@ class Series:
 
     def forget_from(self, step: float) -> bool:
         """A run that went back to an earlier step takes those steps again."""
+        self.settle()
         steps = self.columns.get("step")
         if not steps:
             return False
@@ -151,6 +169,7 @@ class Series:
 
     def points(self, start: int = 0) -> Columns:
         """The columns from a point on; a loss also with its extremes where points stand for several rows."""
+        self.settle()
         told: Columns = {}
         for name, column in self.columns.items():
             if name in NEVER_AVERAGED:
@@ -262,6 +281,7 @@ class Metrics:
         series = self.series.get(kind)
         if not series or series.width == 1 or "step" not in series.columns:
             return None
+        series.settle()
         ends = series.columns["step"].ends("highs", 0)
         inside = [at for at, step in enumerate(ends) if step is not None and low <= step]
         first = inside[0] if inside else len(ends)
@@ -271,7 +291,10 @@ class Metrics:
         stop = series.starts[last + 1] if last + 1 < len(series) else self.offset
         close = Series()
         for row, offset in self.rows_between(series.starts[first], stop):
-            if row.pop("kind", "train") == kind and low <= dict(numbers(row)).get("step", low - 1) <= high:
+            if (
+                row.pop("kind", "train") == kind
+                and low <= numbers({"step": row.get("step")}).get("step", low - 1) <= high
+            ):
                 close.add(row, offset)
         return close.points()
 

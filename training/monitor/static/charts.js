@@ -52,12 +52,15 @@ export function smoothed(values, weight) {
 }
 
 export class Chart {
-  // `format` writes values, `ticks` those of the y axis; `tools` are controls beside the title; the axis reaches `floor`.
-  constructor({ title, format = number, ticks = (value) => number(value, 3), tools = [], height = 240, floor }) {
-    Object.assign(this, { title, format, ticks, height, floor, lines: [], log: false, hidden: new Set() });
+  // `format` writes values, `ticks` those of the y axis; `tools` are controls beside the title; the axis
+  // reaches `floor`; the lines named in `quiet` are hidden at first where there are several runs.
+  constructor({ title, format = number, ticks = (value) => number(value, 3), tools = [], height = 240, floor, quiet = [] }) {
+    Object.assign(this, { title, format, ticks, height, floor, lines: [], log: false });
+    this.hiddenOfOne = new Set();
+    this.hiddenOfMany = new Set(quiet.map((what) => `what ${what}`));
     this.plot = h("div", { class: "plot", tabindex: "0", role: "img" });
     this.plot.style.height = `${height}px`;
-    this.legend = h("ul", { class: "legend" });
+    this.legend = h("div", { class: "legend" });
     this.element = h("figure", { class: "card chart" },
       h("figcaption", { class: "spread" }, h("h2", {}, title), h("span", { class: "row" }, tools)), this.plot, this.legend);
     this.plot.addEventListener("keydown", (event) => this.key(event));
@@ -66,7 +69,7 @@ export class Chart {
     charts.add(this);
   }
 
-  // Each line: {key, label, colour, x, y} and, where wanted, dash, width, alpha, dots, legend: false, low, high.
+  // Each line: {key, run, what, label, colour, x, y} and, where wanted, dash, width, alpha, dots, legend: false, low, high.
   set(lines, xLabel) {
     const signature = JSON.stringify([xLabel, this.log, lines.map((l) => [l.key, l.label, l.colour, l.dash, l.dots, Boolean(l.low)])]);
     this.lines = lines;
@@ -77,8 +80,17 @@ export class Chart {
     } else this.redraw();
   }
 
+  many() {
+    return new Set(this.lines.map((line) => line.run)).size > 1;
+  }
+
+  hidden() {
+    return this.many() ? this.hiddenOfMany : this.hiddenOfOne;
+  }
+
   visible() {
-    return this.lines.filter((line) => !this.hidden.has(line.group ?? line.key));
+    const hidden = this.hidden();
+    return this.lines.filter((line) => !hidden.has(`what ${line.what}`) && !hidden.has(`run ${line.run}`));
   }
 
   data() {
@@ -107,7 +119,7 @@ export class Chart {
     const axis = { stroke: colour("text-soft"), font: "12px system-ui, sans-serif", ticks: { show: false }, grid: { stroke: colour("grid"), width: 1 } };
     return {
       width: Math.max(this.plot.clientWidth, 120), height: this.height, legend: { show: false }, series, bands,
-      padding: [8, 8, 0, 0],
+      padding: [8, 22, 0, 0],
       scales: {
         x: { time: false, range: (_, least, most) => this.xRange(least, most) },
         y: { distr: this.log ? 3 : 1, range: this.log ? undefined : (_, least, most) => this.yRange(least, most) },
@@ -138,7 +150,7 @@ export class Chart {
     this.chart?.destroy();
     this.chart = null;
     this.plot.replaceChildren();
-    this.legendItems();
+    this.drawLegend();
     const told = this.lines.some((line) => line.y.some((value) => value !== null));
     this.plot.classList.toggle("is-empty", !told);
     if (!told) this.plot.append(h("p", { class: "muted small" }, "No values yet."));
@@ -160,24 +172,38 @@ export class Chart {
     }
   }
 
-  legendItems() {
+  // With one run a line of buttons, with several a table: runs down, what is shown across.
+  drawLegend() {
     this.outputs = new Map();
-    const items = this.lines.filter((line) => line.legend !== false).map((line) => {
-      const output = h("output", {});
-      this.outputs.set(line.key, output);
-      const sample = h("span", { class: `line-sample${line.dash ? " is-dashed" : ""}${line.dots ? " has-dots" : ""}`, "aria-hidden": "true" });
-      sample.style.color = colour(line.colour, line.alpha ?? 1);
-      const name = line.group ?? line.key;
-      const button = h("button", { type: "button", "aria-pressed": String(!this.hidden.has(name)), title: "Show or hide" }, sample, h("span", { class: "legend-label" }, line.label), output);
-      button.addEventListener("click", () => {
-        this.hidden[this.hidden.has(name) ? "delete" : "add"](name);
-        this.rebuild();
-        this.legend.querySelector(`[data-key="${CSS.escape(line.key)}"]`)?.focus();
-      });
-      button.dataset.key = line.key;
-      return h("li", {}, button);
+    const named = this.lines.filter((line) => line.legend !== false);
+    for (const line of named) this.outputs.set(line.key, h("output"));
+    if (!this.many()) {
+      this.legend.replaceChildren(...named.map((line) => this.switch(`what ${line.what}`, line.what, this.sample(line), this.outputs.get(line.key))));
+      return;
+    }
+    const whats = [...new Map(named.map((line) => [line.what, line])).values()], runs = [...new Map(named.map((line) => [line.run, line])).values()];
+    const head = h("tr", {}, h("td"), whats.map((line) => h("th", { scope: "col" }, this.switch(`what ${line.what}`, line.what, this.sample({ ...line, colour: "text-soft" })))));
+    const rows = runs.map(({ run, colour: name }) => h("tr", {},
+      h("th", { scope: "row" }, this.switch(`run ${run}`, run, h("span", { class: `swatch ${name}` }))),
+      whats.map(({ what }) => h("td", {}, this.outputs.get(named.find((line) => line.run === run && line.what === what)?.key)))));
+    this.legend.replaceChildren(h("table", {}, whats.length > 1 && h("thead", {}, head), h("tbody", {}, rows)));
+  }
+
+  sample(line) {
+    const sample = h("span", { class: `line-sample${line.dash ? " is-dashed" : ""}${line.dots ? " has-dots" : ""}`, "aria-hidden": "true" });
+    sample.style.color = colour(line.colour, line.alpha ?? 1);
+    return sample;
+  }
+
+  switch(name, label, ...parts) {
+    const button = h("button", { type: "button", "aria-pressed": String(!this.hidden().has(name)), title: `Show or hide ${label}` }, parts[0], h("span", { class: "legend-label" }, label), parts.slice(1));
+    button.dataset.name = name;
+    button.addEventListener("click", () => {
+      this.hidden()[this.hidden().has(name) ? "delete" : "add"](name);
+      this.rebuild();
+      this.legend.querySelector(`[data-name="${CSS.escape(name)}"]`)?.focus();
     });
-    this.legend.replaceChildren(...items);
+    return button;
   }
 
   // The legend's numbers: under the pointer, or the newest.

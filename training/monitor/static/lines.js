@@ -35,9 +35,9 @@ export function lines(wanted, { smoothing = 0 } = {}) {
       if (!name) continue;
       const { steps, values, near } = points(run, kind, name);
       const scaled = scale === 1 ? values : values.map((value) => (value === null ? null : value * scale));
-      const x = xOf(run, steps), group = `${kind} ${label}`;
+      const x = xOf(run, steps);
       const line = {
-        ...look, x, y: scaled, group: many ? `${run} ${group}` : group, key: `${run} ${kind} ${label}`,
+        ...look, x, y: scaled, run, what: label, key: `${run} ${kind} ${label}`,
         label: many ? `${run} · ${label}` : label, colour: many ? `run-${colourOf(run)}` : colour,
       };
       if (smooth && smoothing && scaled.length > 3) {

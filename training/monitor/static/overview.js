@@ -18,7 +18,7 @@ const VALIDATION = { kind: "validation", label: "validation", colour: "run-1", d
 const F1 = [
   { stage: "initial", kind: "train", label: "initial, train", colour: "run-5", dash: [5, 4], width: 1.5 },
   { stage: "refined", kind: "train", label: "refined, train", colour: "run-0", dash: [5, 4], width: 1.5 },
-  { stage: "initial", kind: "validation", label: "initial, validation", colour: "run-5", dots: true, width: 2.25 },
+  { stage: "initial", kind: "validation", label: "initial, validation", colour: "run-5", dots: true, width: 1.5, alpha: 0.65 },
   { stage: "refined", kind: "validation", label: "refined, validation", colour: "run-0", dots: true, width: 2.25 },
 ];
 const SMALL = [
@@ -40,7 +40,7 @@ function build() {
     tools: [choice("Which loss", [["loss", "both"], ["loss_initial", "initial"], ["loss_refined", "refined"]], settings.loss, change("loss"))],
   });
   const f1 = new Chart({
-    title: "F1", height: 280, format: format.share,
+    title: "F1", height: 280, format: format.share, quiet: ["initial, train", "refined, train"],
     tools: [choice("Mean over", [["micro", "micro"], ["macro", "macro"]], settings.measure, change("measure"))],
   });
   const small = SMALL.map((one) => ({ ...one, chart: new Chart({ ...one, height: 140 }) }));
@@ -89,7 +89,7 @@ function tilesOf(run) {
   const speed = first(state.samples_per_second, row.pictures_per_second);
   const of = (value, all) => (all === undefined ? format.whole(value) : `${format.whole(value)} / ${format.whole(all)}`);
   const lost = [["skipped", "Skipped batches", "loss was no number"], ["unreadable", "Unreadable pictures", ""], ["failed_writes", "Failed writes", ""]].filter(([key]) => state[key] > 0);
-  const share = (used, all) => (used && all ? `of ${format.bytes(all)}` : "");
+  const share = (used, all) => (all ? `${(used / 1e9).toFixed(1)} of ${format.bytes(all)}` : format.bytes(used));
   const optimiser = state.accumulate > 1 ? `${state.accumulate} make a step` : "";
   return [
     ["Epoch", of(state.epoch, state.epochs), first(state.best?.epoch) ? `best: epoch ${state.best.epoch}` : ""],
@@ -97,7 +97,7 @@ function tilesOf(run) {
     ["Samples a second", format.number(speed, 3), state.batch_size ? `${format.whole(state.batch_size)} a batch` : ""],
     ["Time left", format.duration(eta), going && eta ? `until ${format.clock(eta, store.now)}` : state.elapsed ? `${format.duration(state.elapsed)} spent` : ""],
     ["GPU", memory.gpu_use === null || memory.gpu_use === undefined ? "none" : `${format.whole(memory.gpu_use)} %`,
-      memory.gpu ? `${format.bytes(memory.gpu)} ${share(memory.gpu, memory.gpu_total)}` : state.device === "cpu" ? "trains on the CPU" : ""],
+      memory.gpu ? share(memory.gpu, memory.gpu_total) : state.device === "cpu" ? "trains on the CPU" : ""],
     ["Memory", format.bytes(memory.process), memory.gpu_peak ? `GPU peak ${format.bytes(memory.gpu_peak)}` : "of the process"],
     ["Learning rate", format.rate(first(state.learning_rate, row.learning_rate)), ""],
     ["Loss scale", first(state.loss_scale) === undefined ? "none" : format.number(state.loss_scale), state.precision ?? ""],

@@ -22,7 +22,7 @@ function build() {
   parts = {
     none: h("div"), tiles: h("dl", { class: "tiles" }), kind: h("span"), bar: navigator(),
     recall: new Chart({ title: "True tags among the selected", format: format.share, height: 200 }),
-    mean: new Chart({ title: "Average probability of selected tags", format: format.share, height: 200, floor: 0 }),
+    mean: new Chart({ title: "Probability of selected tags", format: format.share, height: 200, floor: 0 }),
     unique: new Chart({ title: "Unique tags selected", height: 200, floor: 0 }),
     picture: h("div", { class: "card picture" }), list: h("div", { class: "card stack" }),
   };
