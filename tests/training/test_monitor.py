@@ -153,6 +153,8 @@ def test_runs_come_and_go(tmp_path: Path) -> None:
         ({"status": "training"}, 5, "running", ""),
         ({"status": "training"}, 720, "silent", "No news for 12 min"),
         ({"status": "training"}, 50 * 3600, "silent", "No news for 2 days"),
+        ({"status": "preparing"}, 720, "running", ""),
+        ({"status": "preparing"}, 1200, "silent", "No news for 20 min"),
         ({"status": "finished"}, 1e6, "finished", ""),
         ({"status": "stopped"}, 1, "stopped", "goes on from the last checkpoint"),
         ({"status": "stopped", "error": "disk full"}, 1, "crashed", "disk full"),

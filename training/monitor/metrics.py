@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 KEPT = 1024
 CHUNK = 2**20
 MOST_COLUMNS, MOST_KINDS, MOST_NOTES = 200, 16, 200
-MOST_ROWS_ZOOMED = 100_000
+MOST_ROWS_ZOOMED = 20_000
 NEVER_AVERAGED = ("step", "epoch", "elapsed")  # a point lies where its last row does
 TAIL = 64
 LARGEST, DEEPEST = 1e300, 5
@@ -291,10 +291,8 @@ class Metrics:
         stop = series.starts[last + 1] if last + 1 < len(series) else self.offset
         close = Series()
         for row, offset in self.rows_between(series.starts[first], stop):
-            if (
-                row.pop("kind", "train") == kind
-                and low <= numbers({"step": row.get("step")}).get("step", low - 1) <= high
-            ):
+            step = numbers({"step": row.get("step")}).get("step", low - 1)
+            if row.pop("kind", "train") == kind and low <= step <= high:
                 close.add(row, offset)
         return close.points()
 

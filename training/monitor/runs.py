@@ -19,6 +19,7 @@ DEPTH, MOST_RUNS = 3, 500
 LONGEST_JSON = 64 * 2**20
 SILENT_SECONDS = 60  # a run writes about every two; one that writes rarely may rest for six of its usual pauses
 SILENT_PAUSES = 6
+QUIET_SECONDS = {"preparing": 900, "trained": 900}  # decoding pictures and the last evaluation say little
 
 
 class Unreadable(ValueError):
@@ -71,7 +72,8 @@ def health(state: dict[str, Any], silent: float | None, pause: float = 0.0) -> t
         )
     if silent is not None and silent > 2 and gone(state, silent):
         return "crashed", f"Its process ({state['pid']}) is gone; the last news is {in_words(silent)} old; {again}"
-    if silent is not None and silent > max(SILENT_SECONDS, SILENT_PAUSES * pause):
+    quiet = QUIET_SECONDS.get(str(status), SILENT_SECONDS)
+    if silent is not None and silent > max(quiet, SILENT_PAUSES * pause):
         return "silent", f"No news for {in_words(silent)}. Look at its console; if it ended, {again}"
     return "running", ""
 
