@@ -25,7 +25,7 @@ def related(request: HttpRequest) -> HttpResponse:
     except search.SearchError as error:
         context["mistake"], status = error.message, 400
     else:
-        lists = (("More than by chance", found.alike), ("Most often", found.frequent))
+        lists = (("Closest", found.alike), ("Most frequent", found.frequent))
         context["lists"] = [
             (title, [row_of(tree, tag.name, tag.category, share=tag.share) for tag in tags]) for title, tags in lists
         ]

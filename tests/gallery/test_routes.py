@@ -15,7 +15,7 @@ NAMES = sorted(pattern.name for pattern in urlpatterns if isinstance(pattern, UR
 PATTERNS = {pattern.name: pattern for pattern in urlpatterns if isinstance(pattern, URLPattern)}
 
 FOR_ALL = {"browse", "suggest", "post", "tags", "tag", "media", "choose_profile", "profiles", "login", "join", "health"}
-FOR_ALL |= {"related", "similar_posts", "logout", "prediction", "preview_profile"}
+FOR_ALL |= {"related", "search_help", "similar_posts", "logout", "prediction", "preview_profile"}
 OPEN_ON_A_CLOSED_SITE = {"login", "join", "health"}
 
 

@@ -188,6 +188,9 @@ def test_finding_nothing_says_what_to_leave_out(posts):
         ("smile saber_(fate) order:id profile:high-recall", "", "high-recall", 2),
     ]
     text = answer.content.decode()
+    answer = Client().get("/?q=smile -smile width:1 height:1")
+    assert [each.alone for each in answer.context["remedies"]] == ["smile"]
+    assert "Only <code>smile</code>" in answer.content.decode()
     assert "Without <code>saber_(fate)</code>" in text and "Under the profile high-recall" in text
 
 

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from gallery.search.absent import ABSENT_METATAGS
+from gallery.search.fields import MAX_LIMIT
+from gallery.search.names import WILDCARD_TAGS
+from gallery.search.orders import ORDERS
+from gallery.search.parser import MAX_DEPTH, MAX_TERMS
+
+_LIMITS = (
+    f"A search has at most {MAX_TERMS} terms in groups at most {MAX_DEPTH} deep, a wildcard stands for the"
+    f" {WILDCARD_TAGS} most used tags that match, a page shows at most {MAX_LIMIT} posts, and a search may take three"
+    " seconds. Whatever is cut is said above the posts."
+)
+_PLAIN_ORDERS = [name for name in ORDERS if not name.endswith(("_asc", "_desc")) and ORDERS[name] != "missing"]
+
+# Title, a note, and (example, what it finds).
+SECTIONS: list[tuple[str, str, list[tuple[str, str]]]] = [
+    (
+        "Terms",
+        _LIMITS,
+        [
+            ("1girl long_hair", "posts with both tags; and between them says the same"),
+            ("-long_hair", "posts without it"),
+            ("cat or dog", "either; binds weaker than the space"),
+            ("~cat ~dog ~bird", "at least one of those marked"),
+            ("(cat or dog) -(indoors night)", "groups"),
+            ("*_hair", "any tag that ends so"),
+            ('tag:"or"', "a tag whose name would mean something else"),
+        ],
+    ),
+    (
+        "Who says so",
+        "",
+        [
+            ("ai:smile", "the tagger gave it 50% or more, whatever people and profiles say"),
+            ("ai:smile,>90%", "more than 90%; 70..80, <20% and 0 for not at all work, too"),
+            ("human:smile", "a person said yes"),
+            ("rejected:smile", "a person said no"),
+            ("ai:smile -human:smile -rejected:smile", "predicted, and nobody looked yet"),
+            ("human:smile -ai:smile", "what the tagger missed"),
+            ("verdict:none", "nobody judged any tag; also yes, no, any"),
+            ("smile profile:high-recall", "by another profile, for this search or its group"),
+            ("(smile profile:high-recall) -(smile profile:high-precision)", "what one profile adds to another"),
+            ("release:none", "posts that no release has tagged; or a release's name"),
+        ],
+    ),
+    (
+        "About the post",
+        "Numbers take 5, >=5, <5, 5..10 (both ends in), 5...10 (the last out), ..5 and lists as 5,7..9.",
+        [
+            ("rating:general,sensitive", "rating: g, s, q, e, or none"),
+            ("is:sfw -is:animated", "also nsfw, parent, child, deleted, and every file type"),
+            ("id:1..100", "by number"),
+            ("width:>=1920 height:>=1080", "in pixels"),
+            ("ratio:16:9", "width by height"),
+            ("mpixels:>2", "millions of pixels"),
+            ("filesize:1mb..4mb", "b, kb, mb; one size alone matches what is near"),
+            ("filetype:png", "jpg png gif webp avif"),
+            ("date:2024-01", "a day, a month, a year, today, yesterday; the day of the upload"),
+            ("age:<2w", "s mi h d w mo y"),
+            ("user:none", "who uploaded it; uploader: is the same"),
+            ("source:https://", "beginning so, with * anywhere; none, any"),
+            ("has:source", "that there is one"),
+            ("status:deleted", "your own, or all for the staff; also active, any"),
+            ("md5:d41d8cd98f00b204e9800998ecf8427e", "the file"),
+            ("tagcount:<5", "tags on; gentags arttags copytags chartags metatags count one category"),
+            ("search:all", "what your saved searches find; search:name for one of them"),
+        ],
+    ),
+    (
+        "The list",
+        f"Orders: {', '.join(_PLAIN_ORDERS)}. Each takes _asc or _desc.",
+        [
+            ("order:id", "oldest first"),
+            ("smile order:filesize", "largest first"),
+            ("order:random", "shuffled; its pages keep the order"),
+            ("order:custom id:3,1,2", "as listed"),
+            ("limit:20", "posts on a page"),
+            ("random:5", "some at random"),
+        ],
+    ),
+]
+
+
+@require_safe
+def search_help(request: HttpRequest) -> HttpResponse:
+    """The whole grammar by examples."""
+    absent = " ".join(f"{name}:" for name in sorted(ABSENT_METATAGS))
+    return render(request, "browse/help.html", {"sections": SECTIONS, "absent": absent})
