@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from django.conf import settings
 from django.db import DataError, connection, transaction
-from django.db.models import Count
+from django.db.models import Count, Exists, OuterRef
 from django.utils import timezone
 
 from gallery import indexing, reindexing, tagging
@@ -16,7 +17,7 @@ from gallery.likeness import matrix, vectors
 from gallery.models import Category, Post, PostStatus, Prediction, Profile, Release, Tag
 from gallery.tagging import ReleaseError, ReleaseFolder, read_release, site_profiles
 
-__all__ = ["ReleaseError", "install", "remove", "rebuild_after_change", "use"]
+__all__ = ["ReleaseError", "install", "loss", "remove", "rebuild_after_change", "use"]
 
 _INSTALL_LOCK = 0x7265_6C65  # any number that no other advisory lock of the site uses
 
@@ -83,6 +84,22 @@ def rebuild_after_change() -> int:
     ids = list(_changed_posts().values_list("pk", flat=True))
     indexing.rebuild(ids)
     return len(ids)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What goes with a release: on how many posts it predicted, and how many no other release has seen."""
+
+    predictions: int
+    only: int
+    profiles: int
+
+
+def loss(release: Release) -> Loss:
+    """What removing it would take."""
+    others = Prediction.objects.filter(post=OuterRef("post")).exclude(release=release)
+    mine = release.predictions.filter(post__status=PostStatus.ACTIVE)
+    return Loss(mine.count(), mine.filter(~Exists(others)).count(), Profile.objects.filter(release=release).count())
 
 
 def remove(release: Release) -> int:

@@ -68,6 +68,7 @@ def release(request: HttpRequest, pk: int) -> HttpResponse:
         "scores": _scores(found),
         "card": prose.to_html(found.card, _plots(found)),
         "change": None if found.active else comparing.change(found, active),
+        "loss": None if found.active else releasing.loss(found),
     }
     return render(request, "staff/release.html", context)
 

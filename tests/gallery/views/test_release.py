@@ -123,6 +123,8 @@ def test_removing_takes_predictions_files_and_index_rows(staff, folder, django_c
     predict(both, release, {cat: 0.9})
     predict(both, active, {dog: 0.9})
     indexing.rebuild([only_old.pk, both.pk])
+    page = " ".join(staff.get(reverse("release", args=[release.pk])).content.decode().split())
+    assert "its 8 profiles, and what it predicted for 2 posts; 1 of them was tagged by no other release" in page
     with django_capture_on_commit_callbacks(execute=True):
         answer = staff.post(reverse("remove_release", args=[release.pk]), follow=True)
     assert "is removed" in answer.content.decode() and "1 post had" in answer.content.decode()
