@@ -30,6 +30,7 @@ from gallery.sending import wake
 logger = logging.getLogger(__name__)
 
 _DECODERS = max(4, os.cpu_count() or 1)
+_claims: set[float] = set()
 _AHEAD = 3  # batches under way: one in the model, one ready for it, one being decoded
 
 
@@ -81,6 +82,11 @@ class _Batch:
         return self.posts[0].tagging_attempts > 1
 
 
+def claims() -> list[float]:
+    """When this process claimed the posts that it is at, as the rows say: others know by it what is looked after."""
+    return sorted(_claims)
+
+
 def tag_until(
     tagger: Tagger, deadline: float, goes_on: Callable[[], bool], between: Callable[[Callable[..., Any]], None]
 ) -> int:
@@ -119,8 +125,10 @@ def _take(
     """
     while len(under_way) < most and not any(batch.alone for batch in under_way):
         claimed_at = timezone.now()
+        _claims.add(claimed_at.timestamp())
         posts = claiming.claim(tagger.batcher.size(), claimed_at, fresh_only=bool(under_way))
         if not posts:
+            _claims.discard(claimed_at.timestamp())
             return
         batch = _Batch(posts, claimed_at, [decoders.submit(pixels_of, tagger.predictor, post) for post in posts])
         batch.found = model.submit(_predict, tagger, batch.pixels)
@@ -136,6 +144,7 @@ def _wind_up(tagger: Tagger, under_way: deque[_Batch], model: ThreadPoolExecutor
             for pixels in batch.pixels:
                 pixels.cancel()
             claiming.put_back(batch.posts, batch.claimed_at)
+            _claims.discard(batch.claimed_at.timestamp())
         else:
             tagged += _finish(tagger, batch, model)
     return tagged
@@ -157,6 +166,13 @@ def _predict(tagger: Tagger, pixels: Sequence[Future[np.ndarray]]) -> Sequence[F
 
 def _finish(tagger: Tagger, batch: _Batch, model: ThreadPoolExecutor) -> int:
     """Store what was found in a batch; when that fails, take each post by itself, so that one fails alone."""
+    try:
+        return _finish_all(tagger, batch, model)
+    finally:
+        _claims.discard(batch.claimed_at.timestamp())
+
+
+def _finish_all(tagger: Tagger, batch: _Batch, model: ThreadPoolExecutor) -> int:
     try:
         return store(tagger, batch.posts, batch.found.result(), batch.claimed_at)
     except Exception:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.utils import timezone
 
-from gallery import claiming
+from gallery import claiming, workers
 from gallery.likeness import features
 from gallery.models import Post, Release, TaggingRun, TaggingState
 from gallery.sending import send, wake
 
+_STOPPED = "The tagger stopped while it worked on this picture."
+_SILENT_SECONDS = 2 * workers.FORGOTTEN_SECONDS  # a worker that lives has spoken of its posts by then
 _BUSY_SECONDS = 60  # a worker that began a post within this time needs no waking
 
 
@@ -19,9 +21,8 @@ def sweep() -> int:
     """Return posts whose worker died, finish runs, wake a worker if posts wait; returns how many posts hung."""
     now = timezone.now()
     stale = now - timedelta(seconds=settings.TAGGING_STALE_SECONDS)
-    hung = claiming.give_back(
-        Post.objects.filter(tagging_started_at__lt=stale), "The tagger stopped while it worked on this picture."
-    )
+    hung = claiming.give_back(Post.objects.filter(tagging_started_at__lt=stale), _STOPPED)
+    hung += claiming.give_back(Post.objects.filter(pk__in=_orphans(now)), _STOPPED)
     finish_runs()
     busy = Post.objects.filter(
         tagging_state=TaggingState.TAGGING, tagging_started_at__gt=now - timedelta(seconds=_BUSY_SECONDS)
@@ -33,6 +34,20 @@ def sweep() -> int:
         elif features.any_missing(release):
             send("fill_features")
     return hung
+
+
+def _orphans(now: datetime) -> list[int]:
+    """Posts claimed a while ago of which no living worker says that it is at them.
+
+    A command that tags says nothing of itself; if its batch takes so long, another worker does it once more.
+    """
+    begun = Post.objects.filter(
+        tagging_state=TaggingState.TAGGING, tagging_started_at__lt=now - timedelta(seconds=_SILENT_SECONDS)
+    )
+    looked_after = {claim for worker in workers.alive() for claim in worker.claims}
+    return [
+        pk for pk, started in begun.values_list("pk", "tagging_started_at") if started.timestamp() not in looked_after
+    ]
 
 
 def finish_runs() -> None:

@@ -7,13 +7,13 @@ from typing import Any
 from celery import shared_task
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 
-from gallery import tagging, trying, workers
+from gallery import batching, tagging, trying, workers
 from gallery.likeness import search, vectors
 
 
 @worker_ready.connect
 def begin(sender: Any, **about: Any) -> None:
-    workers.begin(sender.hostname, sorted(sender.app.amqp.queues.consume_from), tagging.held)
+    workers.begin(sender.hostname, sorted(sender.app.amqp.queues.consume_from), tagging.held, batching.claims)
 
 
 @worker_shutdown.connect

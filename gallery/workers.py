@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from django.core.cache import cache
@@ -47,6 +47,7 @@ class Worker:
     device_memory: int
     held: Held | None
     at: float
+    claims: list[float] = field(default_factory=list)  # when it claimed the posts that it is at
 
 
 _ending = threading.Event()
@@ -55,12 +56,15 @@ _name = ""
 _queues: list[str] = []
 _place: int | None = None
 _look: Callable[[], Held | None] | None = None
+_claims: Callable[[], list[float]] = list
 
 
-def begin(name: str, queues: list[str], look: Callable[[], Held | None]) -> None:
-    """Speak for this process from now on; `look` tells what model it holds."""
-    global _name, _queues, _look
-    _name, _queues, _look = name, queues, look
+def begin(
+    name: str, queues: list[str], look: Callable[[], Held | None], claims: Callable[[], list[float]] = list
+) -> None:
+    """Speak for this process from now on; `look` tells what model it holds, `claims` which posts it is at."""
+    global _name, _queues, _look, _claims
+    _name, _queues, _look, _claims = name, queues, look, claims
     _ending.clear()
     threading.Thread(target=_go_on, name="telling", daemon=True).start()
 

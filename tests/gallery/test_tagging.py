@@ -17,7 +17,7 @@ from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
 
-from gallery import batching, claiming, pace, releasing, tagging, tasks, uploading
+from gallery import batching, claiming, pace, releasing, tagging, tasks, uploading, workers
 from gallery.celery import app
 from gallery.models import Post, PostStatus, Prediction, Tag, TaggingRun, TaggingState, TagIndex
 from tagger.inference import Predictor
@@ -163,6 +163,38 @@ def test_the_sweep_returns_what_hung_and_ends_what_kills_workers(settings):
     often.refresh_from_db()
     assert "stopped" in often.tagging_error
     assert {once.pk, busy.pk} == set(Post.objects.exclude(tagging_state="failed").values_list("pk", flat=True))
+
+
+@pytest.mark.django_db
+def test_the_sweep_returns_at_once_what_no_living_worker_is_at():
+    began = timezone.now() - timedelta(seconds=60)
+    claims = [began + timedelta(microseconds=number) for number in range(2)]
+    for claimed_at in claims:
+        make_post(tagging_state=TaggingState.TAGGING, tagging_started_at=claimed_at, tagging_attempts=1)
+    make_post(tagging_state=TaggingState.TAGGING, tagging_started_at=timezone.now(), tagging_attempts=1)
+    said = workers.Worker("tagging@here", 1, ["tagging"], 1, 0, None, 0, [claims[0].timestamp()])
+    cache.set("worker:0", workers.asdict(said), 20)
+    assert tagging.sweep() == 1
+    assert states() == ["tagging", "waiting", "tagging"]
+    cache.delete("worker:0")
+    assert tagging.sweep() == 1
+    assert states() == ["waiting", "waiting", "tagging"]
+
+
+@pytest.mark.django_db
+def test_a_worker_says_which_posts_it_is_at(data):
+    install(data / "first")
+    posts = [upload(number) for number in range(6)]
+    seen = []
+
+    def look() -> bool:
+        rows = set(Post.objects.filter(tagging_state=TaggingState.TAGGING).values_list("tagging_started_at", flat=True))
+        seen.append(({started.timestamp() for started in rows}, set(batching.claims())))
+        return True
+
+    assert batching.tag_until(tagging._active_tagger(), time.monotonic() + 60, look, lambda run: None) == len(posts)
+    assert seen[0][0] and all(rows == claims for rows, claims in seen)
+    assert batching.claims() == []
 
 
 @pytest.mark.django_db

@@ -24,8 +24,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[hubs.Hub]:
     made = tmp_path_factory.mktemp("joytag")
     joytag(made)
-    files = {file.name: file.read_bytes() for file in made.iterdir()} | {"README.md": b"# JoyTag\n" * 1_000_000}
-    with hubs.running(hubs.Hub("fancyfeast/joytag", files, {"model.onnx"}, hold={"README.md": 4_000_000})) as running:
+    files = {file.name: file.read_bytes() for file in made.iterdir()} | {"README.md": b"# JoyTag\n" * 2_600_000}
+    with hubs.running(hubs.Hub("fancyfeast/joytag", files, {"model.onnx"}, hold={"README.md": 15_000_000})) as running:
         yield running
 
 
@@ -68,9 +68,11 @@ def test_a_published_tagger_is_downloaded_cancelled_and_taken_up_again(site: Sit
     page.get_by_label("Tagger").select_option(label="JoyTag (Apache-2.0)")
     page.get_by_role("button", name="Download and install").click()
     download = page.get_by_label("Download of JoyTag")
-    expect(download).to_contain_text(re.compile(r"[34]\.\d\sMB of 8\.6\sMB"), timeout=WORK_MS)
+    expect(download).to_contain_text(re.compile(r"1\d\.\d\sMB of 22\.\d\sMB"), timeout=WORK_MS)
     download.get_by_role("button", name="Cancel").click()
     expect(download.locator(".badge")).to_have_text("cancelled")
+    log = site.data / "logs" / "long.log"
+    assert eventually(lambda: re.search(r"get_release\[.*\] succeeded", log.read_text(encoding="utf-8")) is not None)
     hub.release()
     hub.requests.clear()
     download.get_by_role("button", name="Go on where it stopped").click()
