@@ -3,7 +3,7 @@
 # ruff: noqa: SIM905 (one name a line would hide the table)
 _COUNTED = frozenset(
     """
-    comment deleted_comment active_comment note deleted_note active_note flag child deleted_child active_child
+    comment deleted_comment active_comment note deleted_note active_note flag
     pool deleted_pool active_pool series_pool collection_pool appeal approval replacement disapproval
     """.split()
 )
@@ -15,15 +15,11 @@ _PEOPLE = frozenset(
 )
 _OTHERS = frozenset(
     """
-    pixelhash parent child pixiv_id pixiv embedded duration exif score upvotes downvotes favcount ordpool
+    pixelhash pixiv_id pixiv embedded duration exif score upvotes downvotes favcount ordpool
     favgroup ordfavgroup note comment commentary pool
     """.split()
 )
-_COUNTS = (
-    {f"{name}_count" for name in _COUNTED}
-    | {f"{name}s" for name in _COUNTED if not name.endswith("child")}
-    | {f"{name}ren" for name in _COUNTED if name.endswith("child")}
-)
+_COUNTS = {f"{name}_count" for name in _COUNTED} | {f"{name}s" for name in _COUNTED}
 ABSENT_METATAGS = _PEOPLE | _OTHERS | _COUNTS
 # `order:score` and the like: newest first, with a note.
 ABSENT_ORDERS = _COUNTS | frozenset(

@@ -17,6 +17,7 @@ from gallery.models import Category, Rating, TaggingState
 from gallery.search import values
 from gallery.search.absent import ABSENT_METATAGS
 from gallery.search.errors import did_you_mean, nearest
+from gallery.search.families import CHILD, HAS_CHILD, HAS_PARENT, PARENT, child_count_sql
 from gallery.search.layers import VERDICT, named_tag, of_release, predicted, tag_and_confidence, tag_count, verdicts
 from gallery.search.names import like_pattern
 from gallery.search.orders import ORDERS, read_order
@@ -158,13 +159,16 @@ _IS: dict[str, Predicate] = {
     "sfw": Rated(frozenset({int(Rating.GENERAL), int(Rating.SENSITIVE)})),
     "nsfw": Rated(frozenset({int(Rating.QUESTIONABLE), int(Rating.EXPLICIT)})),
     **{ext: _file_type(ext) for ext in (*_FILE_TYPES, "jpeg")},
-    **dict.fromkeys(("parent", "child", "wiki_image", *_OTHER_FILE_TYPES), NOTHING),
+    "parent": HAS_CHILD,
+    "child": HAS_PARENT,
+    **dict.fromkeys(("wiki_image", *_OTHER_FILE_TYPES), NOTHING),
     **{word: predicate for word, predicate in _STATUS.items() if word not in ("any", "all")},
 }
 _HAS: dict[str, Predicate] = {
     "source": Condition(Sql("p.source <> ''")),
-    **dict.fromkeys(("parent", "child", "children", "appeals", "flags", "replacements"), NOTHING),
-    **dict.fromkeys(("comments", "commentary", "notes", "pools"), NOTHING),
+    "parent": HAS_PARENT,
+    **dict.fromkeys(("child", "children"), HAS_CHILD),
+    **dict.fromkeys(("appeals", "flags", "replacements", "comments", "commentary", "notes", "pools"), NOTHING),
 }
 
 _USER = Field(partial(something, "the name of a user, or none"), _user, ("none", "any"))
@@ -194,6 +198,11 @@ FIELDS: dict[str, Field] = {
     "rating": Field(_ratings, lambda found, context: Rated(found), (*(r.label for r in Rating), "none")),
     "filetype": Field(_file_types, lambda found, context: either(map(_file_type, found)), _FILE_TYPES),
     "source": _text("p.source", "the beginning of a source, or none"),
+    "parent": PARENT,
+    "child": CHILD,
+    **dict.fromkeys(("child_count", "children"), _number(child_count_sql(), values.whole)),
+    **dict.fromkeys(("active_child_count", "active_children"), _number(child_count_sql("active"), values.whole)),
+    **dict.fromkeys(("deleted_child_count", "deleted_children"), _number(child_count_sql("deleted"), values.whole)),
     "user": _USER,
     "uploader": _USER,
     "status": named(_status, tuple(_STATUS)),

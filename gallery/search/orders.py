@@ -22,6 +22,7 @@ from gallery.search.tagcounts import on_count_sql
 from gallery.search.values import BadValue, Sql
 
 _RATIO = "p.width::float8 / greatest(p.height, 1)"
+_CHILDREN = "(select count(*) from post c where c.parent_id = i.post_id)"
 _COUNTABLE = tuple(category for category in Category if category != Category.RATING)
 
 # name: (expression, type of its value in a cursor); an expression of None is the id alone.
@@ -36,6 +37,8 @@ _COLUMNS: dict[str, tuple[str | Callable[[Thresholds], str] | None, str]] = {
     "mpixels": ("p.width::bigint * p.height", "bigint"),
     "ratio": (_RATIO, "float8"),
     "md5": ("p.md5", "text"),
+    "child_count": (_CHILDREN, "bigint"),
+    "children": (_CHILDREN, "bigint"),
     "tagcount": (lambda thresholds: on_count_sql(thresholds, _COUNTABLE), "bigint"),
     "gentags": (lambda thresholds: on_count_sql(thresholds, (Category.GENERAL,)), "bigint"),
     "arttags": (lambda thresholds: on_count_sql(thresholds, (Category.ARTIST,)), "bigint"),

@@ -65,6 +65,7 @@ SECTIONS: list[tuple[str, str, list[tuple[str, str]]]] = [
             ("user:none", "who uploaded it; uploader: is the same"),
             ("source:https://", "beginning so, with * anywhere; none, any"),
             ("has:source", "that there is one"),
+            ("parent:any", "versions of another post; parent:123 is post 123 and its versions; child: the other way"),
             ("status:deleted", "your own, or all for the staff; also active, any"),
             ("md5:d41d8cd98f00b204e9800998ecf8427e", "the file"),
             ("tagcount:<5", "tags on; gentags arttags copytags chartags metatags count one category"),

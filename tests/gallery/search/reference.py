@@ -186,7 +186,16 @@ _FIXED = [
     Asked("release:starter", lambda p, t, w: bool(p.predicted)),
     Asked("release:none", lambda p, t, w: not p.predicted),
     Asked("fav:anna", lambda p, t, w: False),
-    Asked("parent:none", lambda p, t, w: True),
+    Asked("parent:none", lambda p, t, w: p.parent is None),
+    Asked("parent:any", lambda p, t, w: p.parent is not None),
+    Asked("is:child", lambda p, t, w: p.parent is not None),
+    Asked("parent:active", lambda p, t, w: p.parent is not None),
+    Asked("parent:deleted", lambda p, t, w: False),
+    Asked("parent:banned", lambda p, t, w: False),
+    Asked("child:any", lambda p, t, w: p.id in {each.parent for each in w.posts}),
+    Asked("has:children", lambda p, t, w: p.id in {each.parent for each in w.posts}),
+    Asked("child:none", lambda p, t, w: p.id not in {each.parent for each in w.posts}),
+    Asked("children:>1", lambda p, t, w: sum(each.parent == p.id for each in w.posts) > 1),
     Asked("artist:wada", lambda p, t, w: is_on(p, "wada", t, w)),
     Asked("artist:solo", lambda p, t, w: False),
     Asked("unaliased:blue_hair", lambda p, t, w: is_on(p, "blue_hair", t, w)),
@@ -224,12 +233,23 @@ def _not(part: Asked) -> Asked:
     return Asked("-" + _inside(part), lambda p, t, w: not part.matches(p, t, w))
 
 
+BY_KEY = {"strict": Thresholds(229), "mild": Thresholds(60, {int(Category.GENERAL): 30})}
+
+
+def _by_profile(part: Asked, key: str, first: bool) -> Asked:
+    """A group that is read by a profile of its own."""
+    inner = _inside(part)
+    text = f"(profile:{key} {inner})" if first else f"({inner} profile:{key})"
+    return Asked(text, lambda p, t, w: part.matches(p, BY_KEY[key], w))
+
+
 def _grown(parts: st.SearchStrategy[Asked]) -> st.SearchStrategy[Asked]:
     several = st.lists(parts, min_size=2, max_size=4)
     return st.one_of(
         st.builds(_and, several, st.sampled_from([" ", "  and ", " AND "])),
         st.builds(_or, several, st.booleans()),
         parts.map(_not),
+        st.builds(_by_profile, parts, st.sampled_from(sorted(BY_KEY)), st.booleans()),
     )
 
 

@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gallery import search
-from gallery.profiles import Thresholds
+from gallery.models import Category, Profile, Release
+from gallery.profiles import SCALE, Thresholds
 from gallery.search.planner import Way
 from tests.gallery.search import reference
 from tests.gallery.search.reference import Asked
@@ -23,7 +24,12 @@ many = settings(
 
 @pytest.fixture
 def world(db) -> World:
-    return make_world(70)
+    world = make_world(70)
+    release = Release.objects.get()
+    for key, thresholds in reference.BY_KEY.items():
+        shares = {Category(number).label: byte / SCALE for number, byte in thresholds.by_category.items()}
+        Profile.objects.create(release=release, key=key, overall=thresholds.overall / SCALE, by_category=shares)
+    return world
 
 
 @many

@@ -52,6 +52,7 @@ class MadePost:
     tags: dict[str, int]
     predicted: dict[str, int]
     verdicts: dict[str, bool]
+    parent: int | None = None
 
 
 @dataclass
@@ -71,6 +72,9 @@ def make_world(size: int, seed: int = 1) -> World:
     users = {name: User.objects.create(username=name) for name in ("anna", "Bert_x")}
     release = Release.objects.create(name="starter", title="s", folder="", config={}, tag_ids=[], active=True)
     world = World([_made(number, chance) for number in range(1, size + 1)], tags)
+    for made in world.posts[5:]:
+        if made.id % 4 == 0:
+            made.parent = world.posts[made.id % 5].id
     _store(world, users, release)
     return world
 
@@ -135,7 +139,8 @@ def _store(world: World, users: dict[str, User], release: Release) -> None:
     Post.objects.bulk_create(posts)
     for post, made in zip(posts, world.posts, strict=True):
         post.created_at = made.created_at  # creating a row stamps it with now
-    Post.objects.bulk_update(posts, ["created_at"])
+        post.parent_id = made.parent
+    Post.objects.bulk_update(posts, ["created_at", "parent"])
     TagIndex.objects.bulk_create(
         TagIndex(
             post_id=made.id,
