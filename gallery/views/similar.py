@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
+from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.cache import patch_vary_headers
@@ -17,13 +18,13 @@ from gallery import pictures, profiles, tagging, trying
 from gallery.captions import Caption, captions
 from gallery.http import member_only
 from gallery.likeness import copies, features, search
-from gallery.likeness.copies import NearCopy
 from gallery.models import Post, Release
 from gallery.views.panel import visible
 from gallery.views.staff import worker_answers
 from gallery.views.upload import SizeLimit
 
 _STRIP = 8
+_STRIP_SECONDS = 600
 _MOST = 40
 _PATIENCE = 5  # seconds before a silent worker is asked whether it is there
 _LONGEST = 60
@@ -36,17 +37,31 @@ Tile = tuple[Post, Caption]
 def similar_posts(request: HttpRequest, pk: int) -> HttpResponse:
     """Posts like this one: a strip for the post's page when its script asks, else a page with near copies."""
     post = visible(request, pk)
-    found = search.of_post(post, _STRIP if request.htmx else _MOST)
-    context: dict[str, Any] = {"post": post, "known": found is not None}
-    near: list[NearCopy] = []
-    if not request.htmx:
-        near = copies.of_post(post)
-        context |= {"near": _tiles(request, [each.post.pk for each in near]), "max_mb": settings.UPLOAD_MAX_MB}
-    copied = {each.post.pk for each in near}
-    context["alike"] = _tiles(request, [each.post_id for each in found or [] if each.post_id not in copied])
-    response = render(request, "similar/strip.html" if request.htmx else "similar/of_post.html", context)
+    if request.htmx:
+        alike = _remembered(post)
+        context = {"post": post, "known": alike is not None, "alike": _tiles(request, alike or [])[:_STRIP]}
+        response = render(request, "similar/strip.html", context)
+    else:
+        found = search.of_post(post, _MOST)
+        near = [each.post.pk for each in copies.of_post(post)]
+        alike = [each.post_id for each in found or [] if each.post_id not in near]
+        tiles = {"near": _tiles(request, near), "alike": _tiles(request, alike)}
+        response = render(request, "similar/of_post.html", {"post": post, "known": found is not None, **tiles})
     patch_vary_headers(response, ["HX-Request"])
     return response
+
+
+def _remembered(post: Post) -> list[int] | None:
+    """Posts for its strip, looked for once in ten minutes: every visit to its page asks."""
+    key = f"more-like:{post.pk}"
+    if (alike := cache.get(key)) is None:
+        found = search.of_post(post, 2 * _STRIP)
+        if found is None:
+            return None
+        alike = [each.post_id for each in found]
+        if alike:
+            cache.set(key, alike, _STRIP_SECONDS)
+    return alike
 
 
 @csrf_exempt  # the handler must be set before anything reads the body; `_bring` checks the token

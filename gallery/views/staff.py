@@ -16,6 +16,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from gallery import pace, retagging, seeding, tagging, workers
 from gallery.http import next_path, staff_only
+from gallery.likeness import features
 from gallery.models import Post, Prediction, Release, TaggingRun, TaggingState
 
 _PAGE = 50
@@ -32,6 +33,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
         "seed": seeding.state(),
         "release": Release.objects.filter(active=True).defer(*Release.bulk()).first(),
         "posts": Post.objects.active().count(),
+        "features": features.number(),
         "disk": disk,
         "disk_part": 1 - disk.free / disk.total,
         "originals": Post.objects.aggregate(size=Sum("file_size"))["size"] or 0,

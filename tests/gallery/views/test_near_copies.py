@@ -54,7 +54,7 @@ def test_the_uploader_is_asked_and_the_file_kept(member, first):
 
 @pytest.mark.parametrize(
     ("choice", "words", "left"),
-    [("skip", "skipped", 1), ("keep", "a child of", 2), ("merge", "Its tags went to post", 1)],
+    [("skip", "skipped", 1), ("keep", "a child of", 2), ("merge", "Its verdicts went to post", 1)],
 )
 def test_each_choice_answers_with_its_row(member, first, choice, words, left):
     send(member, file(200))
@@ -67,7 +67,7 @@ def test_each_choice_answers_with_its_row(member, first, choice, words, left):
 def test_merging_into_the_new_one_says_so(member, first):
     send(member, file(800))
     answer = choose(member, held(), "merge").content.decode()
-    assert f"post {first.pk} was merged into it" in answer and "uploaded" in answer
+    assert f"post {first.pk}</a> was merged into it" in answer and "uploaded" in answer
 
 
 def test_held_pictures_come_back_on_the_page_and_are_chosen_for_all_at_once(member, first):

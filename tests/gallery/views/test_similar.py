@@ -153,6 +153,9 @@ def test_the_strip_of_a_post_page(client, posts):
     strip = client.get(address, headers={"HX-Request": "true"}).content.decode()
     assert {int(pk) for pk in re.findall(r'<li><a href="/posts/(\d+)/"', strip)} == {post.pk for post in posts[:3]}
     assert "<html" not in strip
+    uploading.delete(posts[0])
+    assert posts[0].get_absolute_url() not in client.get(address, headers={"HX-Request": "true"}).content.decode()
+    cache.clear()
     Feature.objects.all().delete()
     strip = client.get(address, headers={"HX-Request": "true"}).content.decode()
     assert "not looked at this picture yet" in strip

@@ -6,7 +6,7 @@ from django.core.cache import cache
 from django.urls import reverse
 
 from gallery import pace
-from gallery.models import TaggingState
+from gallery.models import Feature, TaggingState
 from tests.gallery.making import make_post, make_release
 from tests.gallery.views.people import signed_in
 
@@ -81,3 +81,12 @@ def test_trying_again_what_has_not_failed_changes_nothing(staff):
 def test_the_active_release_is_named(staff):
     make_release("starter")
     assert "starter</a> tags new posts" in staff.get(reverse("staff")).content.decode()
+
+
+def test_the_overview_says_how_many_posts_can_be_compared(staff):
+    cache.clear()
+    release, posts = make_release(), [make_post() for _ in range(3)]
+    Feature.objects.create(post=posts[0], release=release, codes=b"\1\2")
+    Feature.objects.create(post=posts[1], release=release, codes=b"")
+    page = " ".join(staff.get(reverse("staff")).content.decode().split())
+    assert "Of 3 posts it has the features of 1," in page
