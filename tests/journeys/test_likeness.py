@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 def resized(picture: Path, folder: Path, part: float) -> Path:
     with Image.open(picture) as image:
-        copy = image.convert("RGB").resize((round(image.width * part), round(image.height * part)))
+        copy = image.resize((round(image.width * part), round(image.height * part)))
     copy.save(file := folder / f"{picture.stem}-{part}.webp", quality=70)
     return file
 
