@@ -3,7 +3,7 @@ RUN = python3 manage.py
 COMPILE = $(RUN) python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --strip-extras
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test quick lint format bench bench-search bench-suggest bench-loading bench-worker bench-likeness lock
+.PHONY: help up demo test quick lint format bench bench-search bench-suggest bench-loading bench-tagging bench-worker bench-likeness lock
 
 help:     ## list these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,8 @@ bench-suggest: ## measure suggestions while somebody types: make bench-suggest P
 	$(RUN) python -m tests.benchmarks.suggest --posts $(or $(POSTS),100000)
 bench-loading: ## measure how a tagger of full size is loaded
 	$(RUN) python -m tests.benchmarks.loading
+bench-tagging: ## measure tagging against onnxruntime and the original app's way
+	$(RUN) python -m tests.benchmarks.tagging
 bench-worker: ## measure the worker: pictures a second, the model's share, what a write costs
 	$(RUN) python -m tests.benchmarks.worker
 bench-likeness: ## measure look-alikes and near copies: make bench-likeness POSTS=300000

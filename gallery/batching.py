@@ -47,6 +47,8 @@ class Predictor(Protocol):
 
     def prepare(self, image: Image) -> np.ndarray: ...
 
+    def draft(self, image: Image) -> None: ...
+
     def prepare_jpeg(self, file: BinaryIO) -> np.ndarray | None: ...
 
 
@@ -157,6 +159,7 @@ def pixels_of(predictor: Predictor, post: Post) -> np.ndarray:
             if pixels is not None:
                 return pixels
         with pictures.open_picture(file) as image:
+            predictor.draft(image)
             return predictor.prepare(pictures.upright(image))
 
 

@@ -61,7 +61,6 @@ def choose(release: Release, stage: str, mode: str, engine: str) -> None:
         release.gate = {"state": CHECKING, "since": timezone.now().isoformat()}
         transaction.on_commit(lambda: _ask(release))
     release.save(update_fields=["stage", "engine", "mode", "gate"])
-    transaction.on_commit(tagging.wake, robust=True)  # whoever tags just now ends, to load it anew
 
 
 def _take_thresholds(release: Release, stage: str) -> None:
@@ -105,10 +104,7 @@ def _conclude(release: Release, outcome: dict[str, Any]) -> bool:
     mode = Mode.FAST if outcome["passed"] else Mode.EXACT
     gate = {**outcome, "state": "done", "at": timezone.now().isoformat()}
     asked = Release.objects.filter(pk=release.pk, gate=release.gate)
-    became = bool(asked.update(mode=mode, gate=gate)) and mode == Mode.FAST
-    if became:
-        tagging.wake()
-    return became
+    return bool(asked.update(mode=mode, gate=gate)) and mode == Mode.FAST
 
 
 def sweep() -> int:

@@ -52,6 +52,8 @@ class Found(Protocol):
 class Stages(Protocol):
     """The tagger's `Predictor`, as far as it is asked here."""
 
+    def draft(self, image: Image) -> None: ...
+
     def every_stage(self, image: Image, floor: float, most: int) -> Mapping[str, Found]: ...
 
 
@@ -104,6 +106,7 @@ def tag(predictor: Stages, tag_ids: np.ndarray, release_id: int, run: Callable[.
         started = time.monotonic()
         try:
             with trial.file.open("rb") as file, pictures.open_picture(file) as image:
+                predictor.draft(image)
                 stages = run(predictor.every_stage, pictures.upright(image), FLOOR, MOST_TAGS)
         except Exception as error:
             logger.warning("A picture that was tried could not be tagged: %s", error)

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from tagger.folders import FORMATS, clashing, find_pictures, unfinished, write_tags
+from tagger.folders import FORMATS, find_pictures, unfinished, write_tags
 from tagger.release import ReleaseError, ReleaseFolder
 from tagger.thresholds import DEFAULT_PROFILE, SiteProfile, site_profiles
 from tagger.vocabulary import CATEGORIES
@@ -71,9 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return check_fast(argv[1:])
     options = arguments().parse_args(argv)
     found = find_pictures(options.pictures)
-    clashes = clashing(found, options.write) if options.write else {}
-    mine = [file for file in found if file not in clashes]
-    files = unfinished(mine, options.write) if options.write and not options.again else mine
+    files = unfinished(found, options.write) if options.write and not options.again else found
     try:
         if not found:
             raise ReleaseError("There are no pictures in these folders.")
@@ -83,17 +81,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ReleaseError as error:
         print(error, file=sys.stderr)
         return CANNOT_START
-    for file, other in clashes.items():
-        print(f"{file}: Its tag file would be that of {other.name}, too; rename one of them.", file=sys.stderr)
     failed = 0
     with tqdm(total=len(files), unit="picture", disable=None if options.write else True) as bar:
         for file, outcome in outcomes(predictor, files) if files else ():
             failed += not report(options, predictor, profile, file, outcome)
             bar.update()
     if options.write:
-        before = len(mine) - len(files)
-        done, failed = len(files) - failed, failed + len(clashes)
-        print(f"{done} tagged, {before} had a tag file, {failed} failed", file=sys.stderr)
+        before = len(found) - len(files)
+        print(f"{len(files) - failed} tagged, {before} had a tag file, {failed} failed", file=sys.stderr)
     return SOME_FAILED if failed else 0
 
 
@@ -163,6 +158,7 @@ def prepare(predictor: "Predictor", file: Path) -> np.ndarray | str:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as image:
+                predictor.draft(image)
                 return predictor.prepare(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         return "There is no such file."

@@ -113,7 +113,7 @@ def cuda_limit(engine: Any, size: int) -> int:
 
     def peak(count: int) -> int:
         torch.cuda.reset_peak_memory_stats(engine.device)
-        engine.confidences(np.zeros((count, 3, size, size), np.float32))
+        engine.scores(np.zeros((count, 3, size, size), np.float32))
         return torch.cuda.max_memory_allocated(engine.device)
 
     two, four = peak(2), peak(4)

@@ -36,6 +36,8 @@ class CamieEngine:
     A release without a refined stage answers with its initial one.
     """
 
+    activation = "sigmoid"
+
     def __init__(
         self,
         release: ReleaseFolder,
@@ -78,24 +80,20 @@ class CamieEngine:
         """float32 [3, S, S]"""
         return self.release.preprocess(image)
 
-    def confidences(self, pixels: np.ndarray) -> np.ndarray:
-        """[B, 3, S, S] -> every tag's confidence, float32 [B, tags]"""
-        return self.answer(pixels)[0]
-
     @property
     def title(self) -> str:
         return f"{self.runtime} {NAMES[self.dtype]}{' (CUDA)' if self.device.type == 'cuda' else ''}"
 
     @torch.inference_mode()
-    def answer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """[B, 3, S, S] -> confidences, float32 [B, tags], and the pooled features, float16 [B, feature_size]"""
+    def scores(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """[B, 3, S, S] -> logits, float32 [B, tags], and the pooled features, float16 [B, feature_size]"""
         logits, features = self._pass(pixels)
         if self.dtype == torch.float16 and not logits.isfinite().all():
             logger.warning("%s overflows in half precision: going on in bfloat16", self.release.name)
             self.dtype = torch.bfloat16
             self.model.to(self.dtype)
             logits, features = self._pass(pixels)
-        return torch.sigmoid(logits.float()).cpu().numpy(), features.half().cpu().numpy()
+        return logits.float().cpu().numpy(), features.half().cpu().numpy()
 
     def _pass(self, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
         """[B, 3, S, S] -> logits [B, tags] of this engine's stage, and features [B, feature_size]"""

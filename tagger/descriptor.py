@@ -23,10 +23,10 @@ import numpy as np
 from PIL import Image
 
 from tagger.preprocess import Preprocess, PreprocessError
+from tagger.selecting import ACTIVATIONS
 
 LAYOUTS = ("NCHW", "NHWC")
 CHANNELS = ("RGB", "BGR")
-ACTIVATIONS = ("sigmoid", "identity")
 PARTS = {"input", "output", "vocabulary", "categories", "exclusive_categories", "thresholds"}
 
 
@@ -44,14 +44,6 @@ class Output:
         _choice("output's activation", self.activation, ACTIVATIONS)
         if isinstance(self.index, bool) or not isinstance(self.index, int) or self.index < 0:
             raise DescriptorError(f"The output's index is {self.index!r}; it must be a whole number of at least 0.")
-
-    def activate(self, scores: np.ndarray) -> np.ndarray:
-        """The model's scores as confidences, float32."""
-        scores = np.asarray(scores, dtype=np.float32)
-        if self.activation == "identity":
-            return scores
-        with np.errstate(over="ignore"):  # exp of a large number is inf, and 1 / inf the right 0
-            return 1 / (1 + np.exp(-scores))
 
 
 @dataclass(frozen=True)

@@ -203,6 +203,18 @@ def keep(folder: Path | str, gate: Gate) -> None:
     temporary.replace(Path(folder, RESULT))
 
 
+def check_and_keep(folder: Path | str) -> str:
+    """After an import: the check on the release's own pictures, its result kept, and a sentence about it."""
+    if reason := why_not(releases.read(folder)):
+        return f"The release stays exact. {reason}"
+    pictures = calibration_pictures(folder)
+    if not pictures:
+        return "No calibration pictures came with it: fast mode is checked on the site's own posts when it is chosen."
+    gate = check(folder, pictures)
+    keep(folder, gate)
+    return describe(gate)
+
+
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tagger check-fast",

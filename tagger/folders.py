@@ -33,15 +33,6 @@ def tag_file(picture: Path, form: str) -> Path:
     return picture.with_suffix(f".{form}")
 
 
-def clashing(pictures: Sequence[Path], form: str) -> dict[Path, Path]:
-    """Those whose tag file would be that of an earlier one, with that one: a.jpg and a.png have both a.txt."""
-    first: dict[Path, Path] = {}
-    for picture in pictures:
-        first.setdefault(tag_file(picture, form), picture)
-    owners = {picture: first[tag_file(picture, form)] for picture in pictures}
-    return {picture: owner for picture, owner in owners.items() if owner != picture}
-
-
 def unfinished(pictures: Sequence[Path], form: str) -> list[Path]:
     """Those without a tag file. A tag file is written whole or not at all, so one that is there is finished."""
     return [picture for picture in pictures if not tag_file(picture, form).exists()]

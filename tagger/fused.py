@@ -23,21 +23,31 @@ def can_fuse() -> bool:
 
 
 class FusedConv:
-    """Sequential(convolution, batch norm, maybe an activation) as one operator, and maybe an addition after it."""
+    """Sequential(convolution, batch norm, maybe an activation) as one operator, and maybe an addition after it.
+
+    The weights are folded and brought into order when they are first used, and the plain ones let go, so that a
+    tagger is loaded at once and its weights never exist twice.
+    """
 
     def __init__(self, layers: nn.Sequential, side: int, dtype: torch.dtype) -> None:
         """`side` is that of the maps it will see, for which the weights are ordered best."""
-        conv, norm = layers[0], layers[1]
+        conv = layers[0]
         self.activation = ACTIVATIONS[type(layers[2])] if len(layers) > 2 else ("none", [])
         self.same, self.kernel = isinstance(conv, SamePaddedConv), conv.kernel_size[0]
         self.padding = [0, 0] if self.same else list(conv.padding)
         self.stride, self.dilation, self.groups = list(conv.stride), list(conv.dilation), conv.groups
+        self.plain: nn.Sequential | None = layers
+        self.side, self.dtype = side, dtype
+
+    def _fold(self) -> None:
+        conv, norm = self.plain[0], self.plain[1]
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-        weight = (conv.weight * scale.reshape(-1, 1, 1, 1)).to(dtype)
-        self.bias = (norm.bias - norm.running_mean * scale).to(dtype)
-        self.weight = torch._C._nn.mkldnn_reorder_conv2d_weight(
-            weight.to_mkldnn(), self.padding, self.stride, self.dilation, self.groups, [1, conv.in_channels, side, side]
+        weight = (conv.weight * scale.reshape(-1, 1, 1, 1)).to(self.dtype)
+        self.bias = (norm.bias - norm.running_mean * scale).to(self.dtype)
+        self.weight = torch.ops.mkldnn._reorder_convolution_weight(
+            weight, self.padding, self.stride, self.dilation, self.groups, [1, conv.in_channels, self.side, self.side]
         )
+        self.plain = None
 
     def after(self, side: int) -> int:
         """The side of its output's maps."""
@@ -46,6 +56,8 @@ class FusedConv:
         return (side + 2 * self.padding[0] - self.kernel) // self.stride[0] + 1
 
     def __call__(self, maps: Tensor, added: Tensor | None = None) -> Tensor:
+        if self.plain is not None:
+            self._fold()
         if self.same:
             maps = self._pad(maps)
         about = (self.padding, self.stride, self.dilation, self.groups)

@@ -3,8 +3,9 @@
 Knows no profiles: it cuts only at the score floor. What runs the model is an engine: torch for our own architecture
 (tagger/camie.py), onnxruntime or OpenVINO for other people's (tagger/onnx.py). Callers see only `Predictor`.
 
-Mode exact computes in 32 bits. Mode fast takes the lower precision that this machine has, faster or not;
-tagger/fast.py says whether it is worth having and whether a release bears it.
+Mode exact computes in 32 bits, from pixels decoded as in training. Mode fast takes the lower precision that this
+machine has, faster or not, and decodes large JPEGs smaller; tagger/fast.py says whether it is worth having and
+whether a release bears it.
 """
 
 import os
@@ -18,6 +19,7 @@ from PIL import Image
 
 from tagger import release as releases
 from tagger.release import ReleaseError, ReleaseFolder
+from tagger.selecting import activate, select_one
 
 MODES = ("exact", "fast")
 ENGINES = ("auto", "torch", "onnxruntime", "openvino")
@@ -39,16 +41,18 @@ class Engine(Protocol):
 
     `title` names what computes and how, such as "torch fp32" or "openvino bf16".
 
-    An engine that sees its backbone's features also has `answer(pixels) -> confidences, features` of one pass.
+    `scores` gives every tag's score, float32 [B, tags], which `activation` turns into a confidence, and the backbone's
+    features, float16 [B, feature_size], of the same pass; None from an engine that does not see them.
     """
 
     title: str
     stage: str
     batch_size: int
+    activation: str
 
     def prepare(self, image: Image.Image) -> np.ndarray: ...
 
-    def confidences(self, pixels: np.ndarray) -> np.ndarray: ...
+    def scores(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]: ...
 
 
 class Predictor:
@@ -81,6 +85,12 @@ class Predictor:
         """Decodes and preprocesses one picture, which must be upright; safe in threads, ahead of the model."""
         return self.engine.prepare(image)
 
+    def draft(self, image: Image.Image) -> None:
+        """Has a large JPEG, opened and not yet decoded, decoded smaller, where this release and mode allow it."""
+        preprocess = self.release.preprocess
+        if self.mode == "fast" or preprocess.large_jpeg == "draft":
+            preprocess.draft(image)
+
     def prepare_jpeg(self, file: BinaryIO) -> np.ndarray | None:
         """As `prepare`, decoded on the model's own device; None where that can't be or would not be faster."""
         decoder = getattr(self.engine, "jpegs", None)
@@ -90,8 +100,10 @@ class Predictor:
         """As `predict`, from what `prepare` returned."""
         predictions: list[Prediction] = []
         for start in range(0, len(arrays), self.batch_size):
-            answer = self.answer(np.stack(arrays[start : start + self.batch_size]))
-            predictions += select(*answer, self.release.score_floor, self.release.max_predictions)
+            found = self._scores(np.stack(arrays[start : start + self.batch_size]))
+            predictions += select(
+                *found, self.release.score_floor, self.release.max_predictions, self.engine.activation
+            )
         return predictions
 
     def every_stage(self, image: Image.Image, floor: float, most: int) -> dict[str, Prediction]:
@@ -101,7 +113,7 @@ class Predictor:
         try:
             for stage in ("refined", "initial") if both else (self.stage,):
                 self.engine.stage = stage
-                found[stage] = select(*self.answer(pixels), floor, most)[0]
+                found[stage] = select(*self._scores(pixels), floor, most, self.engine.activation)[0]
         finally:
             self.engine.stage = self.stage
         return found
@@ -115,11 +127,14 @@ class Predictor:
 
         FloatingPointError if the model overflowed.
         """
-        both = getattr(self.engine, "answer", None)
-        confidences, features = both(pixels) if both else (self.engine.confidences(pixels), None)
-        if not np.isfinite(confidences).all():
+        scores, features = self._scores(pixels)
+        return activate(scores, self.engine.activation), features
+
+    def _scores(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        scores, features = self.engine.scores(pixels)
+        if not np.isfinite(scores.sum(dtype=np.float64)):
             raise FloatingPointError("The model's scores are not finite; the release's weights may be damaged.")
-        return confidences, features
+        return scores, features
 
 
 def open_engine(
@@ -151,21 +166,11 @@ def prepare_all(predictor: Predictor, images: Sequence[Image.Image]) -> list[np.
         return list(pool.map(predictor.prepare, images))
 
 
-def select(confidences: np.ndarray, features: np.ndarray | None, floor: float, most: int) -> list[Prediction]:
-    """Rows of [B, tags] cut at the floor and at `most`, each sorted down; equal confidences go by index.
-
-    Each with its row of [B, feature_size], if any.
-    """
-    rows, tags = np.nonzero(confidences >= floor)
-    kept = confidences[rows, tags]
-    order = np.lexsort((tags, -kept, rows))
-    rows, tags, kept = rows[order], tags[order].astype(np.int32), kept[order]
-    starts = np.searchsorted(rows, np.arange(len(confidences) + 1))
+def select(
+    scores: np.ndarray, features: np.ndarray | None, floor: float, most: int, activation: str = "identity"
+) -> list[Prediction]:
+    """Rows of [B, tags] cut at the floor and at `most`, each sorted down, with its row of [B, feature_size], if any."""
     return [
-        Prediction(
-            tags[start : min(stop, start + most)],
-            kept[start : min(stop, start + most)],
-            None if features is None else features[row],
-        )
-        for row, (start, stop) in enumerate(zip(starts[:-1], starts[1:], strict=True))
+        Prediction(*select_one(row, floor, most, activation), None if features is None else features[number])
+        for number, row in enumerate(scores)
     ]

@@ -30,6 +30,7 @@ class OnnxEngine:
         self.release = release
         self.descriptor: Descriptor = release.descriptor
         self.stage = "refined"
+        self.activation = self.descriptor.output.activation
         self.device = choose_device(device, runtime)
         self.title = f"{runtime} fp32{' (CUDA)' if self.device == 'cuda' else ''}"
         if mode == "fast" and runtime != "openvino":
@@ -49,8 +50,8 @@ class OnnxEngine:
         """float32 [3, S, S] or [S, S, 3], as the model takes it"""
         return self.descriptor.prepare(image)
 
-    def confidences(self, pixels: np.ndarray) -> np.ndarray:
-        """A stack of prepared pictures -> every tag's confidence, float32 [B, tags]"""
+    def scores(self, pixels: np.ndarray) -> tuple[np.ndarray, None]:
+        """A stack of prepared pictures -> every tag's score as the model gives it, float32 [B, tags]"""
         count = len(pixels)
         if self.fixed_batch and count < self.fixed_batch:
             pixels = np.concatenate([pixels, np.repeat(pixels[-1:], self.fixed_batch - count, axis=0)])
@@ -61,7 +62,7 @@ class OnnxEngine:
                 f"The output {self.session.outputs[self.output]} of {self.release.name} is of shape {scores.shape},"
                 f" not {expected}; choose another output in its descriptor."
             )
-        return self.descriptor.output.activate(scores[:count])
+        return np.asarray(scores[:count], dtype=np.float32), None
 
     def _output(self) -> int:
         wanted, names = self.descriptor.output, self.session.outputs

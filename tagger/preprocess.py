@@ -20,6 +20,9 @@ GEOMETRIES = ("letterbox", "square", "stretch")
 # A picture so narrow that its square would be larger than this is letterboxed: the same up to the filter's edge.
 LARGEST_SQUARE = 100_000_000
 ALPHA_RULES = ("drop", "composite")
+LARGE_JPEG_RULES = ("whole", "draft")
+LARGE = 2048  # pixels of the long side from which on a JPEG may be drafted
+DRAFTED = "drafted"  # in a drafted picture's `info`: its full width and height, and by what it was divided
 
 
 class PreprocessError(ValueError):
@@ -32,7 +35,8 @@ class Preprocess:
 
     geometry letterbox keeps the aspect, resizes and pads; square pads first and resizes the square; stretch does not
     keep it. alpha drop takes the colours under transparent parts, as the published code does; composite lays the
-    picture on `pad_color`. mean and std are of the 0 to 1 scale.
+    picture on `pad_color`. mean and std are of the 0 to 1 scale. large_jpeg draft says that training called `draft` on
+    its pictures; whole, which published and older releases mean, that it decoded them in full.
     """
 
     size: int
@@ -42,11 +46,13 @@ class Preprocess:
     alpha: str = "composite"
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
+    large_jpeg: str = "whole"
 
     def __post_init__(self) -> None:
         if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 8:
             raise PreprocessError(f"The picture size is {self.size!r}; it must be a whole number of at least 8.")
-        for name, known in (("geometry", GEOMETRIES), ("filter", FILTERS), ("alpha", ALPHA_RULES)):
+        choices = {"geometry": GEOMETRIES, "filter": FILTERS, "alpha": ALPHA_RULES, "large_jpeg": LARGE_JPEG_RULES}
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise PreprocessError(f"The {name} is {getattr(self, name)!r}; it must be {' or '.join(known)}.")
         for name in ("pad_color", "mean", "std"):
@@ -79,6 +85,21 @@ class Preprocess:
     def __call__(self, image: Image.Image) -> np.ndarray:
         return self.normalise(self.place(self.opaque(image)))
 
+    def draft(self, image: Image.Image) -> None:
+        """Lets the decoder of a JPEG of `LARGE` pixels or more leave out the finest detail; other pictures stay.
+
+        To be called before the picture is decoded. It shrinks by 2, 4 or 8 as far as the long side stays at least
+        twice this input size, so that the filter still does the last and visible step. Not for geometry square.
+        """
+        if image.format not in ("JPEG", "MPO") or max(image.size) < LARGE or self.geometry == "square":
+            return
+        width, height = image.size
+        for scale in (8, 4, 2):
+            if max(width, height) >= 2 * scale * self.size and min(width, height) >= scale:
+                if image.draft(None, (width // scale, height // scale)) is not None:
+                    image.info[DRAFTED] = (width, height, scale)
+                return
+
     def opaque(self, image: Image.Image) -> Image.Image:
         """Any mode to RGB by this alpha rule."""
         image = eight_bit(image)
@@ -91,8 +112,13 @@ class Preprocess:
         """RGB of any size to RGB of size x size."""
         if self.geometry == "square" and max(image.size) ** 2 <= LARGEST_SQUARE:
             return self.centred(image, max(image.size)).resize((self.size, self.size), FILTERS[self.filter])
-        width, height = self.inner_size(*image.size)
-        resized = image.resize((width, height), FILTERS[self.filter])
+        width, height, scale = image.info.get(DRAFTED, (*image.size, 1))
+        box = (0, 0, width / scale, height / scale)  # the last row and column may reach beyond the picture
+        if box[2] > image.width or box[3] > image.height or (width > height) != (image.width > image.height):
+            box = (0, 0, *image.size)
+            if scale > 1:  # it was turned upright since
+                width, height = height, width
+        resized = image.resize(self.inner_size(width, height), FILTERS[self.filter], box)
         return self.centred(resized, self.size)
 
     def centred(self, image: Image.Image, side: int) -> Image.Image:

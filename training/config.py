@@ -48,6 +48,7 @@ class Data:
     alpha: str = "composite"
     mean: tuple[float, ...] | None = (127 / 255, 127 / 255, 127 / 255)  # Lite0's weights want (x - 127) / 128
     std: tuple[float, ...] | None = (128 / 255, 128 / 255, 128 / 255)
+    large_jpeg: str = "draft"  # as tagger/preprocess.py has it; whole decodes them in full, which takes longer
     minimum_count: int = 20  # pictures of the training split a tag needs
     minimum_counts: dict[str, int] = field(default_factory=dict)  # per category, beats minimum_count
     leave_out: tuple[str, ...] = ()  # categories that are not learned
@@ -74,7 +75,7 @@ class Data:
             demand(getattr(self, name) >= 0, f"data.{name} must be at least 0.")
 
     def preprocess(self) -> Preprocess:
-        names = ("size", "geometry", "filter", "pad_color", "alpha", "mean", "std")
+        names = ("size", "geometry", "filter", "pad_color", "alpha", "mean", "std", "large_jpeg")
         values = {name: getattr(self, name) for name in names}
         return Preprocess.from_config({k: list(v) if isinstance(v, tuple) else v for k, v in values.items()})
 

@@ -34,6 +34,8 @@ def canvas(data: bytes, preprocess: Preprocess) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(io.BytesIO(data)) as image:
+            if preprocess.large_jpeg == "draft":
+                preprocess.draft(image)
             return np.asarray(preprocess.place(preprocess.opaque(ImageOps.exif_transpose(image))), dtype=np.uint8)
 
 

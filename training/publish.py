@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tagger import release as releases
 from tagger.release import ReleaseFolder
 from tagger.vocabulary import Vocabulary
-from training import card, config, plots
+from training import card, config, picturing, plots
 from training.run import RunError, RunFolder, read_json
 
 
@@ -41,7 +41,7 @@ def publish(
     drawn = {file: title for file, title in plots.FILES.items() if (run.folder / file).exists()}
     credits = {"CREDITS.md": credits_file} if credits_file else start_credits(start)
     kept = {key: start.config[key] for key in ("score_floor", "max_predictions")} if start else {}
-    return releases.write(
+    made = releases.write(
         out,
         config={
             "name": name,
@@ -59,6 +59,8 @@ def publish(
         extra_files={**credits, **{file: run.folder / file for file in drawn}},
         replace=replace,
     )
+    picturing.add_pictures(made.folder, run)
+    return made
 
 
 def start_credits(start: ReleaseFolder | None) -> dict[str, str | bytes | Path]:

@@ -8,7 +8,7 @@ resolves names and thresholds into `predicates` and runs them; `planner` chooses
 from gallery.search.companions import RelatedTag, RelatedTags, related
 from gallery.search.counts import Count, count, count_of
 from gallery.search.errors import PageError, SearchError, SearchTimeout
-from gallery.search.listing import MAX_PAGE, Page, beside, find, matching_ids, neighbours, newest_first
+from gallery.search.listing import MAX_PAGE, Page, beside, find, matching_ids, neighbours
 from gallery.search.nodes import Node, tag_text, to_text
 from gallery.search.parser import parse
 from gallery.search.remedies import Remedy, remedies
@@ -36,7 +36,6 @@ __all__ = [
     "find",
     "matching_ids",
     "neighbours",
-    "newest_first",
     "page_tags",
     "parse",
     "suggest",

@@ -10,7 +10,7 @@ from gallery.profiles import Thresholds
 from gallery.search.compiler import Query, prepare
 from gallery.search.errors import PageError, SearchError
 from gallery.search.fields import FIELDS
-from gallery.search.nodes import And, Leaf, Metatag, Node, Tag, all_of, rewritten, tag_text, to_text, top
+from gallery.search.nodes import And, Leaf, Metatag, Node, Tag, all_of, rewritten, tag_text, to_text
 from gallery.search.orders import Cursor, new_seed, order_named, stale_cursor
 from gallery.search.parser import parse
 from gallery.search.planner import Way
@@ -136,11 +136,6 @@ def _corrected(query: Query) -> str:
         return to_text(rewritten(query.tree, change)) if near else ""
     except SearchError:
         return ""
-
-
-def newest_first(text: str) -> bool:
-    """Whether a search leaves its list in the usual order; raises SearchError."""
-    return not any(isinstance(node, Metatag) and node.name in ("order", "random") for node in top(parse(text)))
 
 
 def neighbours(

@@ -57,15 +57,9 @@ def _neighbours(request: HttpRequest, text: str, thresholds: profiles.Thresholds
     """The posts before and after this one in its search; none in a search with a mistake."""
     try:
         newer, older = search.neighbours(text, thresholds, pk, viewer=request.user)
-        by_id = search.newest_first(text)
     except search.SearchError:
-        newer, older, by_id = None, None, True
-    return {
-        "newer": newer,
-        "older": older,
-        "back": "Newer" if by_id else "Previous",
-        "on": "Older" if by_id else "Next",
-    }
+        newer = older = None
+    return {"newer": newer, "older": older}
 
 
 @require_POST

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tagger import fast
 from tagger.importing.published import PUBLISHED, Published
 from tagger.release import ReleaseError, ReleaseFolder
 
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return CANNOT_IMPORT
     print(f"{release.title}: {len(release.vocabulary)} tags, in {release.folder}")
+    print(fast.check_and_keep(release.folder))
     print(f"Install it with: python manage.py install_release {release.folder} --use")
     return 0
 

@@ -8,8 +8,8 @@ from typing import Any
 class Published:
     """`files` lists what a download gets; of names in one tuple the first that is there. `optional` may be missing.
 
-    `revision` is a commit where one is known. Otherwise it is a branch, and the commit that it stood for is written
-    into the release.
+    `revision` is a commit where one is known: those of other projects that pin it, at least two for each. Otherwise it
+    is a branch, and the commit that it stood for is written into the release; --revision then gets the same again.
     """
 
     title: str
@@ -78,6 +78,7 @@ WD_V3 = Published(
     title="WD Tagger v3",
     repository="SmilingWolf/wd-vit-tagger-v3",
     licence="Apache-2.0",
+    revision="790b0e92cefd2a0221451604e7831fe643ab7c4f",
     files=(("model.onnx",), ("selected_tags.csv",)),
     descriptor={
         "input": {
@@ -100,6 +101,7 @@ WD_V3 = Published(
 PIXAI_V0_9 = Published(
     title="PixAI Tagger v0.9",
     repository="deepghs/pixai-tagger-v0.9-onnx",
+    revision="d8cf666911a2c3d10d586d7823259192313c7eb7",
     files=(("model.onnx",), ("selected_tags.csv",)),
     descriptor={
         "input": {
@@ -126,6 +128,7 @@ JOYTAG = Published(
     title="JoyTag",
     repository="fancyfeast/joytag",
     licence="Apache-2.0",
+    revision="6b7f16331a6ccf0fdce37d5a9564715f6e772b22",
     files=(("model.onnx",), ("top_tags.txt",)),
     descriptor={
         "input": {

@@ -1,7 +1,9 @@
 """How a tagger of the published Camie v1 size loads: python -m tests.benchmarks.loading [--initial] [--folder FOLDER].
 
 Random weights of 1.7 GB (0.86 GB for the initial stage alone) are written to a temporary folder and removed after.
-Every load happens in a process of its own that has imported torch before its clock starts. The last line is JSON.
+Every load happens in a process of its own that has imported torch before its clock starts; what importing costs, and
+the first picture, is printed beside it. Memory is the kernel's own account (smaps_rollup), of two processes while
+both are alive. The last line is JSON.
 """
 
 import argparse
@@ -9,6 +11,8 @@ import json
 import multiprocessing
 import os
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -75,27 +79,43 @@ def memory() -> dict[str, float]:
     return {"rss": values["Rss"], "private": values["Anonymous"], "proportional": values["Pss"], "shared": shared}
 
 
+def importing() -> dict[str, float]:
+    """CPU seconds that a fresh process spends on the packages, which are not part of loading a model."""
+    script = "import time, json; a = time.process_time(); import torch; b = time.process_time(); " + (
+        "import torchvision.models, tagger.camie; print(json.dumps([b - a, time.process_time() - b]))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    torch_itself, others = json.loads(done.stdout)
+    return {"torch": torch_itself, "torchvision and the tagger": others}
+
+
 def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def load(folder: Path, tag: bool, ready: Any, go_on: Any) -> dict[str, float]:
-    """Loads in this process and measures; with `tag`, one picture goes through, so that the weights' pages are in."""
+    """Loads in this process and measures; with `tag`, two pictures go through, so that the weights' pages are in."""
     torch.set_num_threads(1)
 
     before, start = memory(), time.process_time()
     predictor = Predictor(folder, "cpu", threads=1)
     load_cpu, load_peak = time.process_time() - start, peak() - before["rss"]
-    loaded = memory()
-    if tag:
-        predictor.confidences(np.zeros((1, 3, 512, 512), dtype=np.float32))
+    loaded, pictures = memory(), [0.0, 0.0]
+    size = predictor.release.preprocess.size
+    for number in range(2) if tag else ():
+        start = time.process_time()
+        predictor.confidences(np.zeros((1, 3, size, size), dtype=np.float32))
+        pictures[number] = time.process_time() - start
     ready.wait()
     now = memory()
     go_on.wait()
     return {
         "load_cpu_s": load_cpu,
+        "first_picture_cpu_s": pictures[0],
+        "later_picture_cpu_s": pictures[1],
         "load_peak": load_peak,
         "loaded_private": loaded["private"] - before["private"],
+        "before": before["rss"],
         "rss": now["rss"] - before["rss"],
         "private": now["private"] - before["private"],
         "shared": now["shared"],
@@ -110,6 +130,11 @@ def in_processes(number: int, run: Callable[..., dict[str, float]], *arguments: 
     with context.Manager() as manager, context.Pool(number) as pool:
         ready, go_on = manager.Barrier(number), manager.Barrier(number)
         return pool.starmap(run, [(*arguments, ready, go_on)] * number, chunksize=1)
+
+
+def alone_twice(found: dict[str, float]) -> float:
+    """What two processes would hold without sharing."""
+    return 2 * (found["rss"] + found["before"])
 
 
 def row(name: str, weights: int, found: dict[str, float]) -> str:
@@ -140,10 +165,18 @@ def main() -> None:
         alone = in_processes(1, load, folder, False)[0]
         print(row("loaded", weights, alone))
         tagged = in_processes(1, load, folder, True)[0]
-        print(row("after one picture", weights, tagged))
+        print(row("after two pictures", weights, tagged))
         pair = in_processes(2, load, folder, True)
         for number, found in enumerate(pair, 1):
-            print(row(f"after one picture, {number} of 2", weights, found))
+            print(row(f"after two pictures, {number} of 2", weights, found))
+    print("\nCPU seconds that a person waits for, one after another:")
+    for name, seconds in importing().items():
+        print(f"  importing {name}: {seconds:.2f} (no part of the figure below)")
+    print(f"  loading: {min(alone['load_cpu_s'], tagged['load_cpu_s']):.2f}")
+    first, later = tagged["first_picture_cpu_s"], tagged["later_picture_cpu_s"]
+    print(f"  the first picture: {first:.2f}, of which {first - later:.2f} bring the weights in and into order once")
+    together = sum(found["proportional"] for found in pair)
+    print(f"two live processes hold {together / MB:.0f} MB; sharing nothing, {alone_twice(tagged) / MB:.0f}")
     figures = {
         "load_cpu_s": round(min(alone["load_cpu_s"], tagged["load_cpu_s"]), 3),
         "peak_rss_over_weights": round(tagged["peak"] / weights, 3),

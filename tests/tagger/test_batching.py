@@ -15,12 +15,13 @@ class SmallMachine:
     def __init__(self, engine, room: int, error: Exception) -> None:
         self.engine, self.room, self.error = engine, room, error
         self.passes: list[int] = []
+        self.activation = engine.activation
 
-    def confidences(self, pixels: np.ndarray) -> np.ndarray:
+    def scores(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self.passes.append(len(pixels))
         if len(pixels) > self.room:
             raise self.error
-        return self.engine.confidences(pixels)
+        return self.engine.scores(pixels)
 
 
 @pytest.fixture

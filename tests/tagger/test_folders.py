@@ -97,15 +97,3 @@ def test_a_place_that_cannot_be_written_fails_alone(folder: Path, capsys: pytest
     assert run(folder, "--write", "json", "--again") == command.SOME_FAILED
     assert "Its tag file cannot be written" in capsys.readouterr().err
     assert written(folder, "json") == ["a.json", "deep/b.json", "deep/er/c.json"]
-
-
-def test_two_pictures_never_share_a_tag_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    art = folder / "art"
-    (art / "broken.png").unlink()
-    Image.new("RGB", (40, 40), "red").save(art / "a.webp")
-    for said in ("3 tagged, 0 had", "0 tagged, 3 had"):
-        assert run(folder, "--write", "txt") == command.SOME_FAILED
-        error = capsys.readouterr().err
-        assert "a.webp: Its tag file would be that of a.png, too; rename one of them." in error
-        assert f"{said} a tag file, 1 failed" in error
-    assert run(folder) == 0

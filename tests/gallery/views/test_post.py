@@ -139,12 +139,3 @@ def test_on_a_site_for_members_strangers_see_no_post(post, settings):
     assert Client().get(f"/posts/{post.pk}/").url == f"/login/?next=/posts/{post.pk}/"
     part = Client().get(f"/posts/{post.pk}/", HTTP_HX_CURRENT_URL="http://testserver/posts/1/", **HTMX)
     assert part.headers["HX-Redirect"] == "/login/?next=/posts/1/"
-
-
-def test_the_ways_on_are_called_after_the_lists_order():
-    made = [make_post(width=width) for width in (8, 9)]
-    indexing.rebuild([post.pk for post in made])
-    text = Client().get(f"/posts/{made[0].pk}/").content.decode()
-    assert "Newer</a>" in text and ">Older" in text
-    text = Client().get(f"/posts/{made[0].pk}/?q=order:width").content.decode()
-    assert "Previous</a>" in text and ">Next" in text and "Newer</a>" not in text

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,7 +68,8 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
         def answer(self, with_body: bool) -> None:
             path = self.path.split("?")[0]
             hub.requests.append((self.command, path, self.headers.get("Range")))
-            if path in (f"/api/models/{hub.repository}/revision/{revision}" for revision in ("main", COMMIT)):
+            asked = path.removeprefix(f"/api/models/{hub.repository}/revision/")
+            if re.fullmatch("main|[0-9a-f]{40}", asked):
                 return self.send(200, json.dumps(hub.listing()).encode(), {"Content-Type": "application/json"}, True)
             prefix = f"/{hub.repository}/resolve/{COMMIT}/"
             if path.startswith(prefix) and path.removeprefix(prefix) in hub.files:
