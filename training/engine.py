@@ -1,11 +1,13 @@
 """DeepSpeed, in this one module: optimiser steps, precision, checkpoints. Runs on a CPU in one plain process.
 
-Plain `python -m training.train ...` starts one process; `torchrun --nproc_per_node 2 -m training.train ...` or
-`deepspeed --num_gpus 2 --module training.train ...` start several. An optimiser step holds the same pictures on any
-number of processes: they share its micro-batches where those divide evenly, and the pictures of each where not.
+Plain `python -m training.train ...` starts one process; `torchrun --nproc_per_node 2 -m training.train ...` (with
+--run-folder for --run) or `deepspeed --num_gpus 2 --module training.train ...` start several. An optimiser step holds
+the same pictures on any number of processes: they share its micro-batches where those divide evenly, and the pictures
+of each where not.
 """
 
 import atexit
+import contextlib
 import logging
 import os
 import shutil
@@ -147,6 +149,14 @@ class Engine:
     def nothing(self) -> Tensor:
         """A loss whose gradients are zero whatever the weights hold: it stands for a micro-batch that is skipped."""
         return sum((p.flatten()[:0].sum().float() for p in self.network.parameters() if p.requires_grad), start=0.0)
+
+    def whole_weights(self) -> contextlib.AbstractContextManager[None]:
+        """Within it every process holds all weights, which ZeRO's stage 3 keeps in parts."""
+        if self.settings["zero_optimization"]["stage"] < 3:
+            return contextlib.nullcontext()
+        import deepspeed
+
+        return deepspeed.zero.GatheredParameters(list(self.network.parameters()))
 
     # between processes
 

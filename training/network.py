@@ -3,6 +3,8 @@
 import copy
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from training.config import Recipe, RecipeError
 from training.deepspeed_config import Groups
 
 PRIOR_LIMITS = (1e-4, 0.5)
+NEW_TAG_QUANTILE = 0.1  # of a release's biases: a tag that is new to it starts as an unlikely one
 # parameters with one row a tag: the last layers of both classifiers and the tag embedding
 TAG_ROWS = re.compile(r"(initial_classifier|refined_classifier)\.7\.(weight|bias)|tag_embedding\.weight")
 
@@ -109,24 +112,56 @@ def new_tagger(recipe: Recipe, vocabulary: Vocabulary, rows: int) -> CamieTagger
     return tagger
 
 
-def grown_tagger(release: ReleaseFolder, vocabulary: Vocabulary, seed: int) -> CamieTagger:
-    """A release's tagger with rows for new tags: kept tags take their rows by name, new ones start unlikely."""
+@dataclass(frozen=True)
+class Carried:
+    """What became of a start release's tags."""
+
+    kept: list[str]
+    left_out: list[str]
+    new: list[str]
+
+    @property
+    def sentence(self) -> str:
+        return (
+            f"of the release's {len(self.kept) + len(self.left_out)} tags {len(self.kept)} are carried over and "
+            f"{len(self.left_out)} left out; {len(self.new)} tags are new"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kept": len(self.kept), "left_out": self.left_out, "new": self.new}
+
+
+def grown_tagger(release: ReleaseFolder, vocabulary: Vocabulary, seed: int) -> tuple[CamieTagger, Carried]:
+    """A release's tagger for another vocabulary: kept tags take their rows by name.
+
+    A new tag's score is a low constant at first, so that it takes no kept tag's place in the second stage's context
+    and kept tags are scored as before; its embedding is drawn like the others.
+    """
     torch.manual_seed(seed)
     architecture = type(release.architecture)(**{**release.architecture.to_config(), "tag_count": len(vocabulary)})
     tagger = CamieTagger(architecture)
     stored = {k: v.float() if v.is_floating_point() else v for k, v in releases.load_weights(release).items()}
     kept = [(vocabulary.index(n), i) for i, n in enumerate(release.vocabulary.names) if n in vocabulary]
-    ours, theirs = torch.tensor([k[0] for k in kept]), torch.tensor([k[1] for k in kept])
+    ours, theirs = (torch.tensor([k[side] for k in kept], dtype=torch.long) for side in (0, 1))
     state = tagger.state_dict()
     for key, tensor in state.items():
-        if TAG_ROWS.fullmatch(key):
-            if key.endswith("bias"):
-                tensor.fill_(float(stored[key].quantile(0.1)))
-            tensor[ours] = stored[key][theirs]
-        else:
+        if not TAG_ROWS.fullmatch(key):
             tensor.copy_(stored[key])
+            continue
+        if key.endswith("bias"):
+            tensor.fill_(float(stored[key].quantile(NEW_TAG_QUANTILE)))
+        elif key.startswith("tag_embedding"):
+            tensor.normal_(0, float(stored[key].std()))
+        else:
+            tensor.zero_()
+        tensor[ours] = stored[key][theirs]
     tagger.load_state_dict(state)
-    return tagger
+    names = release.vocabulary.names
+    return tagger, Carried(
+        [name for name in names if name in vocabulary],
+        [name for name in names if name not in vocabulary],
+        [name for name in vocabulary.names if name not in release.vocabulary],
+    )
 
 
 def folded(frozen: nn.Module) -> nn.Module:

@@ -57,16 +57,19 @@ samples/step-0000120-train.json and samples/step-0000120-validation.json (the ne
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from safetensors import SafetensorError
 
 KEPT_SAMPLES = 60  # sample files of training; those of validations all stay
 LIVE_SECONDS = 2.0
+FAILED_WRITES = 5  # of files whose loss a run survives, before it stops
 
 
 class RunError(ValueError):
@@ -115,7 +118,8 @@ class RunFolder:
         self.state |= values | {"updated_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
         self.updated = time.monotonic()
         if self.writes:
-            write_json(self.folder / "state.json", self.state)
+            with self.may_fail("state.json"):
+                write_json(self.folder / "state.json", self.state)
 
     def live(self, **values: Any) -> None:
         """`update`, at most every two seconds; what comes between is kept for the next time."""
@@ -138,13 +142,34 @@ class RunFolder:
     def append(self, name: str, value: Mapping[str, Any], everyone: bool = False) -> None:
         """One line of a .jsonl file, by the first process or by `everyone`."""
         if self.writes or everyone:
-            with open(self.folder / name, "a", encoding="utf-8") as file:
+            with self.may_fail(name), open(self.folder / name, "a", encoding="utf-8") as file:
                 file.write(json.dumps(value) + "\n")
+
+    @contextmanager
+    def may_fail(self, name: str) -> Iterator[None]:
+        """A write whose failure, as on a full disk, is told and counted; too many raise OSError."""
+        try:
+            yield
+        except (OSError, SafetensorError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "writ" not in str(error) and "file" not in str(error):
+                raise  # torch tells of a failed write by a RuntimeError
+            failed = self.state.get("failed_writes", 0) + 1
+            self.state["failed_writes"] = failed
+            self.say(f"{name} could not be written ({first_line(error)}); {failed} failed writes so far")
+            if failed > FAILED_WRITES:
+                raise OSError(
+                    f"{failed} writes to {self.folder} failed, the last of {name} ({first_line(error)}); free some of "
+                    "the disk, and the same command goes on."
+                ) from error
 
     def keep_samples(self, value: dict[str, Any], pictures: Mapping[str, np.ndarray]) -> None:
         """A file of samples and its pictures, uint8 [S, S, 3] by name; the oldest of training go."""
         if not self.writes:
             return
+        with self.may_fail("samples"):
+            self.write_samples(value, pictures)
+
+    def write_samples(self, value: dict[str, Any], pictures: Mapping[str, np.ndarray]) -> None:
         (self.samples / "pictures").mkdir(parents=True, exist_ok=True)
         for name, pixels in pictures.items():
             if not (file := self.samples / name).exists():
@@ -183,10 +208,17 @@ def keeps(line: str, step: int) -> bool:
         return False
 
 
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def replace_text(file: Path, text: str) -> None:
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(file)
+    try:
+        temporary.write_text(text, "utf-8")
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(file: Path, value: Any) -> None:

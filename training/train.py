@@ -1,13 +1,19 @@
 """Train a tagger.
 
     python -m training.train RECIPE --dataset FOLDER --run FOLDER [--release FOLDER] [--set section.key=value ...]
+    python -m training.train RECIPE --plan [--tags N] [--card 12GB]
+    python -m training.train RECIPE --steps 50 [--tags N] [--plain]
 
 RECIPE is a file or the name of one in training/recipes. The same command goes on with a run that was stopped.
+--plan says what memory it needs, --steps measures speed and memory on made pictures; neither needs data.
 """
 
 import argparse
+import contextlib
+import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,8 +21,9 @@ import torch
 
 from tagger import release as releases
 from tagger.release import ReleaseFolder
-from training import config, dataset, evaluation
+from training import config, dataset, evaluation, measure, plan
 from training.config import Recipe
+from training.dataset import DatasetFolder
 from training.material import prepare
 from training.network import TrainedTagger, grown_tagger, new_tagger
 from training.run import RunError, RunFolder
@@ -26,18 +33,30 @@ from training.trainer import Trainer
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training.train", description="Train a tagger.")
     parser.add_argument("recipe", help="a recipe file, or the name of one in training/recipes")
-    parser.add_argument("--dataset", required=True, type=Path, help="dataset folder to learn from")
-    parser.add_argument("--run", required=True, type=Path, help="run folder to write, or to go on with")
+    parser.add_argument("--dataset", type=Path, help="dataset folder to learn from")
+    # torchrun takes --run for the start of an option of its own, even behind the module's name
+    parser.add_argument("--run", "--run-folder", type=Path, help="run folder to write, or to go on with")
     parser.add_argument("--release", type=Path, help="release folder to start from")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change the recipe")
     parser.add_argument("--minutes", type=float, help="time for the steps; the schedule ends with it")
+    parser.add_argument("--plan", action="store_true", help="say what memory the recipe needs, and stop")
+    parser.add_argument("--card", help="with --plan: whether it fits a card of so much memory, as 12GB")
+    parser.add_argument("--steps", type=int, help="measure so many steps on made pictures, and stop")
+    parser.add_argument("--plain", action="store_true", help="with --steps: in eager PyTorch, without DeepSpeed")
+    parser.add_argument("--tags", type=int, default=70_527, help="with --plan and --steps: tags of the vocabulary")
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # DeepSpeed's launcher adds it
-    return parser.parse_args(arguments)
+    chosen = parser.parse_args(arguments)
+    if not (chosen.plan or chosen.steps) and not (chosen.dataset and chosen.run):
+        parser.error("give --dataset and --run to train, or --plan or --steps to measure")
+    return chosen
 
 
 def open_run(folder: Path, recipe: Recipe, source: Path, release: ReleaseFolder | None) -> RunFolder:
     """A new run folder, or the old one when the recipe, dataset and release are the same. Raises RunError."""
-    run = RunFolder(folder, writes=os.environ.get("RANK", "0") == "0")
+    first = os.environ.get("RANK", "0") == "0"
+    while not first and not (folder / "config.toml").exists():  # the first process makes the folder, this file last
+        time.sleep(0.05)
+    run = RunFolder(folder, writes=first)
     text = config.to_toml(recipe)
     told = {
         "recipe": recipe.name,
@@ -67,10 +86,22 @@ def train(
     if run.state.get("status") == "finished":
         run.say("this run is finished; publish it, or choose a new folder")
         return run
-    source = dataset.read(dataset_folder, run.cache / "datasets")
+    try:
+        return learn(recipe, dataset.read(dataset_folder, run.cache / "datasets"), run, release, minutes)
+    except (ValueError, OSError, FloatingPointError) as error:
+        with contextlib.suppress(OSError):
+            run.update(status="stopped", error=str(error))
+        raise
+
+
+def learn(
+    recipe: Recipe, source: DatasetFolder, run: RunFolder, release: ReleaseFolder | None, minutes: float | None
+) -> RunFolder:
     material = prepare(recipe, source, run, release)
     if release:
-        tagger = grown_tagger(release, material.vocabulary, recipe.train.seed)
+        tagger, carried = grown_tagger(release, material.vocabulary, recipe.train.seed)
+        run.say(carried.sentence)
+        run.write_json("carried.json", carried.to_json())
     else:
         tagger = new_tagger(recipe, material.vocabulary, len(material.train))
     network = TrainedTagger(tagger, recipe)
@@ -88,6 +119,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parse(arguments)
     try:
         recipe = config.read(chosen.recipe, chosen.set)
+        if chosen.plan:
+            print(plan.text(plan.plan(recipe, chosen.tags), recipe, chosen.tags, chosen.card))
+            return 0
+        if chosen.steps:
+            print(json.dumps(measure.measure(recipe, chosen.tags, chosen.steps, chosen.plain)))
+            return 0
         train(recipe, chosen.dataset, chosen.run, chosen.release, chosen.minutes)
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"train: {error}", file=sys.stderr)

@@ -5,6 +5,7 @@ number alone, so a run that was killed and resumed takes the same steps as one t
 share the micro-batches of an optimiser step take the steps that one process would.
 """
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -205,12 +206,18 @@ class Trainer:
 
     def keep_weights(self, best: dict[str, Any]) -> None:
         """Writes the weights now in the network (the average's, within `judged_weights`) as the best so far."""
-        self.best = best
-        self.run.update(best=best)
+        with self.engine.whole_weights():
+            kept = stored_state(self.network.tagger) if self.engine.rank == 0 else {}
         if self.engine.rank == 0:
             temporary = self.run.best.with_name(".best.safetensors")
-            save_file(stored_state(self.network.tagger), temporary)
-            temporary.replace(self.run.best)
+            with self.run.may_fail("the best weights"):
+                save_file(kept, temporary)
+                temporary.replace(self.run.best)
+                self.best = best
+            temporary.unlink(missing_ok=True)
+        else:
+            self.best = best
+        self.run.update(best=self.best)
 
     # checkpoints
 
@@ -223,7 +230,16 @@ class Trainer:
             "skipped": self.skipped.count,
             "average": self.average.values if self.average else None,
         }
-        self.engine.save(self.run.checkpoints, f"step-{self.step:07d}", state)
+        name = f"step-{self.step:07d}"
+        if self.engine.world_size > 1:  # what fails in one process ends them all: the others would wait for it
+            self.engine.save(self.run.checkpoints, name, state)
+            return
+        with self.run.may_fail(f"checkpoint {name}"):
+            try:
+                self.engine.save(self.run.checkpoints, name, state)
+            except BaseException:
+                shutil.rmtree(self.run.checkpoints / name, ignore_errors=True)
+                raise
 
     def load(self) -> None:
         state = self.engine.load(self.run.checkpoints)
