@@ -24,7 +24,18 @@ _BRING = """([kind, name, data]) => {
     : new ClipboardEvent("paste", { clipboardData: carried, bubbles: true, cancelable: true });
   document.body.dispatchEvent(event);
 }"""
-_PAGES = ("/", "/upload/", "/tags/", "/profiles/", "/profiles/new/", "/try/", "/account/")
+_PAGES = (
+    "/",
+    "/searches/",
+    "/searches/help/",
+    "/related/",
+    "/upload/",
+    "/tags/",
+    "/profiles/",
+    "/profiles/new/",
+    "/try/",
+    "/account/",
+)
 _STAFF_PAGES = ("/staff/", "/staff/releases/", "/staff/tag-again/", "/staff/exports/", "/staff/people/")
 
 
