@@ -29,13 +29,16 @@ def select_one(scores: np.ndarray, floor: float, most: int, activation: str) -> 
     """
     limit = floor if activation == "identity" else math.log(floor / (1 - floor)) - _MARGIN
     tags = np.flatnonzero(scores >= np.float32(limit))
-    confidences = activate(scores[tags], activation)
-    kept = confidences >= floor
-    if not kept.all():
-        tags, confidences = tags[kept], confidences[kept]
+    confidences = scores[tags]
+    if activation == "sigmoid":
+        confidences = 1 / (1 + np.exp(-confidences))
     if len(tags) > _CROWD * most:
         place = len(tags) - most
         kept = confidences >= np.partition(confidences, place)[place]
         tags, confidences = tags[kept], confidences[kept]
     order = np.argsort(-confidences, kind="stable")[:most]
-    return tags[order].astype(np.int32), confidences[order]
+    tags, confidences = tags[order].astype(np.int32), confidences[order]
+    if len(tags) and confidences[-1] < floor:
+        enough = np.count_nonzero(confidences >= floor)
+        tags, confidences = tags[:enough], confidences[:enough]
+    return tags, confidences
