@@ -150,9 +150,7 @@ class RunFolder:
         """A write whose failure, as on a full disk, is told and counted; too many raise OSError."""
         try:
             yield
-        except (OSError, SafetensorError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "writ" not in str(error) and "file" not in str(error):
-                raise  # torch tells of a failed write by a RuntimeError
+        except (OSError, SafetensorError) as error:
             failed = self.state.get("failed_writes", 0) + 1
             self.state["failed_writes"] = failed
             self.say(f"{name} could not be written ({first_line(error)}); {failed} failed writes so far")

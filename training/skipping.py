@@ -31,7 +31,9 @@ class Skipped:
         if self.statistics:
             torch._foreach_copy_(*((self.statistics, self.kept) if bad else (self.kept, self.statistics)))
         if bad:
-            self.keep(float(loss), step, rows, part, {"inputs": inputs, "targets": targets, "weights": weights})
+            self.keep(
+                float(loss.detach()), step, rows, part, {"inputs": inputs, "targets": targets, "weights": weights}
+            )
         everywhere = torch.tensor(float(bad), device=self.engine.device)
         if found := int(self.engine.total(everywhere)):
             self.count += found

@@ -24,7 +24,7 @@ from training.losses import UnifiedFocalLoss, stages
 from training.material import Material
 from training.network import Average, TrainedTagger, stored_state
 from training.pictures import cores
-from training.run import RunFolder
+from training.run import RunFolder, first_line
 from training.sampling import Order, repeat_factors
 from training.skipping import Skipped
 from training.tally import Tally
@@ -237,9 +237,9 @@ class Trainer:
         with self.run.may_fail(f"checkpoint {name}"):
             try:
                 self.engine.save(self.run.checkpoints, name, state)
-            except BaseException:
+            except (OSError, RuntimeError) as error:  # torch tells of a full disk by a RuntimeError
                 shutil.rmtree(self.run.checkpoints / name, ignore_errors=True)
-                raise
+                raise OSError(first_line(error)) from error
 
     def load(self) -> None:
         state = self.engine.load(self.run.checkpoints)
