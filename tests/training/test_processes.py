@@ -1,0 +1,74 @@
+"""Two real processes: they share the pictures without overlap and learn what one process learns."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.training import made
+from training import config, train
+
+SETTINGS = (*made.FAST, "train.epochs=2", "train.batch_size=8", "train.evaluate_every=2", "model.dropout=0.1")
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+SPY = """
+import json, sys
+from pathlib import Path
+from training import trainer, train
+folder = Path(sys.argv.pop(1))
+rows = trainer.Trainer.rows
+def spied(self, step):
+    found = rows(self, step)
+    with open(folder / f"rows-{self.engine.rank}.jsonl", "a") as file:
+        file.write(json.dumps([step, found.tolist()]) + chr(10))
+    return found
+trainer.Trainer.rows = spied
+sys.exit(train.main())
+"""
+
+
+def told(settings: tuple[str, ...]) -> list[str]:
+    return [part for setting in settings for part in ("--set", setting)]
+
+
+def losses(run: Path) -> list[tuple[int, float, float]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"], line["micro_f1"]) for line in lines if line["kind"] == "train"]
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made.shapes(tmp_path_factory.mktemp("data") / "shapes")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("train.accumulate=2", "augment.flip=0.5", "data.cache=none"),  # a micro-batch each
+        ("train.freeze_norm=true", "model.dropout=0.0", "train.accumulate=1"),  # half of every micro-batch each
+        ("train.accumulate=2", "engine.zero_stage=2"),
+    ],
+    ids=["micro-batches", "halves", "zero"],
+)
+def test_two_processes_learn_what_one_learns(shapes: Path, tmp_path: Path, settings: tuple[str, ...]) -> None:
+    whole = (*SETTINGS, *settings)
+    alone = train.train(config.read("tiny", whole), shapes, tmp_path / "one", None, None)
+    (tmp_path / "spy.py").write_text(SPY)
+    command = [*LAUNCH, tmp_path / "spy.py", tmp_path, "tiny", "--dataset", shapes, "--run-folder", tmp_path / "two"]
+    result = subprocess.run([*map(str, command), *told(whole)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+    one, two = losses(alone.folder), losses(tmp_path / "two")
+    assert len(one) > 3 and [line[0] for line in one] == [line[0] for line in two]
+    for ours, theirs in zip(one, two, strict=True):
+        assert ours[1] == pytest.approx(theirs[1], rel=5e-4)
+    state = json.loads((tmp_path / "two/state.json").read_text())
+    assert state["status"] == "finished" and state["processes"] == 2
+    seen = [
+        [json.loads(line) for line in (tmp_path / f"rows-{rank}.jsonl").read_text().splitlines()] for rank in (0, 1)
+    ]
+    steps = state["batches"]
+    for epoch in range(2):
+        rows = [{row for step, found in process if step // steps == epoch for row in found} for process in seen]
+        assert not rows[0] & rows[1]
+        assert sorted(rows[0] | rows[1]) == list(range(96))
