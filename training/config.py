@@ -95,14 +95,15 @@ class Model:
     attention: str = "token"
     stages: str = "full"
     dropout: float = 0.1
-    frozen_stages: int = 0  # the backbone's first stages keep their weights and their batch statistics
+    frozen_stages: int = 0  # the backbone's first stages keep their weights and batch statistics; -1: all of them
+    fresh_head: bool = False  # from a start release take the backbone alone; the head is this recipe's own
 
     def __post_init__(self) -> None:
         demand(
             not self.pretrained or self.backbone == "efficientnet_lite0",
             f"model.pretrained is true, and there are no such weights for {self.backbone}; set it to false.",
         )
-        demand(self.frozen_stages >= 0, "model.frozen_stages must be at least 0.")
+        demand(self.frozen_stages >= -1, "model.frozen_stages must be at least 0, or -1 for all.")
         try:
             self.architecture(1)
         except ArchitectureError as error:
@@ -113,7 +114,7 @@ class Model:
         return Architecture(tag_count=tag_count, **{k: v for k, v in own.items() if k not in OWN_MODEL_KEYS})
 
 
-OWN_MODEL_KEYS = ("pretrained", "frozen_stages")
+OWN_MODEL_KEYS = ("pretrained", "frozen_stages", "fresh_head")
 
 
 @dataclass(frozen=True)
@@ -241,8 +242,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         demand(
-            not self.train.cache_activations or self.model.frozen_stages > 0,
-            "train.cache_activations keeps what the frozen stages compute; set model.frozen_stages above 0.",
+            not self.train.cache_activations or self.model.frozen_stages != 0,
+            "train.cache_activations keeps what the frozen stages compute; set model.frozen_stages above 0, or to -1.",
         )
         demand(
             self.train.cache_activations != 1 or not self.augment.anything(),

@@ -24,7 +24,7 @@ from training import calibration, config, dataset, judging, plots, scores, table
 from training.feed import Feed, chunks
 from training.judging import HEADLINE, JudgedSplit, last_stage
 from training.material import Material, Part, prepare
-from training.network import TrainedTagger
+from training.network import TrainedTagger, architecture_of
 from training.run import RunFolder, read_json
 from training.scores import Histogram
 
@@ -182,8 +182,7 @@ def open_run(folder: Path, dataset_folder: str | None) -> tuple[RunFolder, confi
     source = dataset.read(dataset_folder or run.state["dataset"], run.cache / "datasets")
     release: ReleaseFolder | None = releases.read(run.state["release"]) if run.state.get("release") else None
     material = prepare(recipe, source, run, release)
-    architecture = release.architecture.to_config() if release else recipe.model.architecture(1).to_config()
-    tagger = CamieTagger(releases.Architecture(**{**architecture, "tag_count": len(material.vocabulary)}))
+    tagger = CamieTagger(architecture_of(recipe, release, len(material.vocabulary)))
     return run, recipe, material, TrainedTagger(tagger, recipe).to(memory_format=torch.channels_last)
 
 

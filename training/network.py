@@ -3,7 +3,7 @@
 import copy
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.checkpoint import checkpoint
 
 from tagger import release as releases
+from tagger.architecture import Architecture
 from tagger.backbone import load_lite0_pretrained
 from tagger.model import CamieTagger
 from tagger.release import ReleaseFolder
@@ -37,6 +38,8 @@ class TrainedTagger(nn.Module):
             raise RecipeError(
                 f"model.frozen_stages is {frozen}, but {tagger.architecture.backbone} has {len(stages)} stages."
             )
+        if frozen in (-1, len(stages)):  # then only the pooled feature is of use, and a twentieth of its map to keep
+            frozen, stages = len(stages) + 1, [*stages, tagger.spatial_pool]
         self.frozen, self.late = nn.Sequential(*stages[:frozen]), nn.Sequential(*stages[frozen:])
         self.frozen.requires_grad_(False)
         self.freeze_norm = recipe.train.freeze_norm
@@ -98,11 +101,24 @@ class TrainedTagger(nn.Module):
         return [group for group in groups.values() if group["params"]]
 
 
-def new_tagger(recipe: Recipe, vocabulary: Vocabulary, rows: int) -> CamieTagger:
-    """A tagger to train from nothing, or from ImageNet; each tag starts at how often it occurs in `rows` pictures."""
+def architecture_of(recipe: Recipe, release: ReleaseFolder | None, tags: int) -> Architecture:
+    """The recipe's; or a start release's, whose backbone stays when the recipe asks for a fresh head."""
+    if release is None:
+        return recipe.model.architecture(tags)
+    if recipe.model.fresh_head:
+        return replace(recipe.model.architecture(tags), backbone=release.architecture.backbone)
+    return replace(release.architecture, tag_count=tags)
+
+
+def new_tagger(recipe: Recipe, vocabulary: Vocabulary, rows: int, release: ReleaseFolder | None = None) -> CamieTagger:
+    """A tagger to train from nothing, from ImageNet, or from a release's backbone; each tag starts at how often it
+    occurs in `rows` pictures."""
     torch.manual_seed(recipe.train.seed)
-    tagger = CamieTagger(recipe.model.architecture(len(vocabulary)))
-    if recipe.model.pretrained:
+    tagger = CamieTagger(architecture_of(recipe, release, len(vocabulary)))
+    if release:
+        stored = releases.load_weights(release).items()
+        tagger.load_state_dict({k: v for k, v in stored if k.startswith("backbone.")}, strict=False)
+    elif recipe.model.pretrained:
         load_lite0_pretrained(tagger)
     counts = torch.tensor(vocabulary.counts, dtype=torch.float32)
     prior = torch.logit((counts / max(rows, 1)).clamp(*PRIOR_LIMITS)) * tagger.temperature.item()
@@ -138,8 +154,7 @@ def grown_tagger(release: ReleaseFolder, vocabulary: Vocabulary, seed: int) -> t
     and kept tags are scored as before; its embedding is drawn like the others.
     """
     torch.manual_seed(seed)
-    architecture = type(release.architecture)(**{**release.architecture.to_config(), "tag_count": len(vocabulary)})
-    tagger = CamieTagger(architecture)
+    tagger = CamieTagger(replace(release.architecture, tag_count=len(vocabulary)))
     stored = {k: v.float() if v.is_floating_point() else v for k, v in releases.load_weights(release).items()}
     kept = [(vocabulary.index(n), i) for i, n in enumerate(release.vocabulary.names) if n in vocabulary]
     ours, theirs = (torch.tensor([k[side] for k in kept], dtype=torch.long) for side in (0, 1))

@@ -14,6 +14,7 @@ from tagger import release as releases
 from tagger.release import ReleaseFolder
 from tagger.vocabulary import Vocabulary
 from training import card, config, picturing, plots
+from training.network import architecture_of
 from training.run import RunError, RunFolder, read_json
 
 
@@ -33,7 +34,7 @@ def publish(
     recipe = config.read(run.config)
     vocabulary = Vocabulary.read(run.vocabulary)
     start = releases.read(run.state["release"]) if run.state.get("release") else None
-    architecture = (start.architecture if start else recipe.model.architecture(1)).to_config()
+    architecture = architecture_of(recipe, start, len(vocabulary))
     preprocess = start.preprocess if start else recipe.data.preprocess()
     metrics = read_json(run.folder / "metrics.json")
     if (run.folder / "baselines.json").exists():
@@ -47,7 +48,7 @@ def publish(
             "name": name,
             "title": title,
             "licence": licence,
-            "architecture": {**architecture, "tag_count": len(vocabulary)},
+            "architecture": architecture.to_config(),
             "preprocess": preprocess.to_config(),
             **kept,
         },

@@ -98,12 +98,12 @@ def learn(
     recipe: Recipe, source: DatasetFolder, run: RunFolder, release: ReleaseFolder | None, minutes: float | None
 ) -> RunFolder:
     material = prepare(recipe, source, run, release)
-    if release:
+    if release and not recipe.model.fresh_head:
         tagger, carried = grown_tagger(release, material.vocabulary, recipe.train.seed)
         run.say(carried.sentence)
         run.write_json("carried.json", carried.to_json())
     else:
-        tagger = new_tagger(recipe, material.vocabulary, len(material.train))
+        tagger = new_tagger(recipe, material.vocabulary, len(material.train), release)
     network = TrainedTagger(tagger, recipe)
     if run.state.get("status") != "trained":
         trainer = Trainer(recipe, material, network, run, minutes)

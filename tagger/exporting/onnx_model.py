@@ -4,6 +4,7 @@ The graph takes `input`, normalised pictures [B, 3, S, S] for any B, and gives t
 [B, tags]. Both equal torch's to within 1e-4, which is checked with onnxruntime before anything is written.
 """
 
+import importlib.util
 import tempfile
 import warnings
 from pathlib import Path
@@ -67,6 +68,8 @@ def write_graph(source: ReleaseFolder, file: Path) -> tuple[str, ...]:
 
     from tagger.camie import load_model
 
+    if importlib.util.find_spec("onnx") is None:
+        raise ReleaseError("The package onnx writes graphs and is not installed; run pip install onnx.")
     model = load_model(source, torch.device("cpu"), torch.float32)
     outputs = OUTPUTS if source.architecture.stages == "full" else OUTPUTS[:1]
     side = source.preprocess.size

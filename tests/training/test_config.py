@@ -37,7 +37,7 @@ def test_a_wrong_setting_is_a_sentence(setting: str, says: str) -> None:
 
 
 def test_an_unknown_recipe_names_the_known_ones() -> None:
-    with pytest.raises(RecipeError, match="camie-v1, finetune, starter, tiny"):
+    with pytest.raises(RecipeError, match="camie-v1, finetune, starter, starter-head, tiny"):
         config.read("huge")
 
 

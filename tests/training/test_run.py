@@ -122,6 +122,21 @@ def test_activations_are_kept_and_weights_averaged(shapes: Path, tmp_path: Path)
     assert run.state["status"] == "finished"
 
 
+def test_a_fresh_head_learns_on_a_releases_backbone(shapes: Path, release: Path, tmp_path: Path) -> None:
+    settings = ("model.frozen_stages=-1", "model.fresh_head=true", "train.cache_activations=1", "train.epochs=2")
+    settings = (*settings, "data.vocabulary=dataset", "model.refined_hidden=48")
+    run = run_tiny(tmp_path / "run", shapes, *settings, start=release)
+    assert (run.cache / "early-train.float16").stat().st_size == 2 * 96 * 320  # the pooled feature alone
+    start = releases.read(release)
+    made_new = publish.publish(run.folder, tmp_path / "new", "new", "New", "CC0-1.0")
+    before, after = releases.load_weights(start), releases.load_weights(made_new)
+    assert all(torch.equal(before[key], after[key]) for key in before if key.startswith("backbone."))
+    assert made_new.architecture.refined_hidden == 48 and made_new.vocabulary == start.vocabulary
+    assert not torch.equal(before["initial_classifier.0.weight"], after["initial_classifier.0.weight"])
+    evaluation.main([str(run.folder)])
+    assert json.loads((run.folder / "metrics.json").read_text())["splits"] == made_new.metrics["splits"]
+
+
 def test_a_time_budget_ends_the_schedule(shapes: Path, tmp_path: Path) -> None:
     recipe = config.read("tiny", [*made.FAST, "train.epochs=10000"])
     run = train.train(recipe, shapes, tmp_path / "run", None, 0.05)

@@ -17,12 +17,12 @@ SEED = ROOT / "gallery" / "seed"
 def test_it_is_at_most_15_megabytes_and_holds_no_pickle() -> None:
     files = [file for file in STARTER.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) <= 15e6
-    assert {file.suffix for file in files} - {".png"} == {".json", ".md", ".safetensors"}
+    assert {file.suffix for file in files} - {".png", ".webp"} == {".json", ".md", ".safetensors"}
 
 
 def test_it_says_what_it_is() -> None:
     starter = releases.read(STARTER)
-    assert starter.title == "starter (clipart, emoji, avatars)" and starter.config["licence"] == "CC-BY-SA-4.0"
+    assert starter.title == "starter 2 (clipart, emoji, avatars)" and starter.config["licence"] == "CC-BY-SA-4.0"
     for words in ("cannot do", "5-NN", "1-NN", "tag frequency", "linear", "strange style", "seen", "CC-BY-SA-4.0"):
         assert words in starter.card
     assert "OpenMoji" in (STARTER / "CREDITS.md").read_text("utf-8")

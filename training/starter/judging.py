@@ -117,7 +117,8 @@ def section(found: Mapping[str, Mapping[str, float]], about: Mapping[str, object
             "",
             "The keywords of emoji and clipart were written for searching, so some that could be seen are missing and",
             "some that cannot be seen are there: part of the error is theirs. Made by",
-            "`python -m training.starter build` and `python -m training.train starter`.",
+            "`python -m training.starter build`, `python -m training.train starter` and, on its release,",
+            "`python -m training.train starter-head`.",
             "",
         ]
     )
