@@ -24,6 +24,7 @@ WIDTH = 0.15  # distance from the threshold, as a confidence, at which doubt has
 WEIGHT = 4.0  # verdicts that count as much as the distance does
 REPEATED = 0.9  # a tag asked about again in one list is that much less worth asking
 
+_NOT_ASKED = (Category.RATING, Category.YEAR)
 Pair = tuple[int, int]  # post id, tag id
 
 
@@ -87,13 +88,13 @@ def _post_ids(text: str, thresholds: Thresholds, viewer: AbstractBaseUser | None
 
 
 def _cells(post_ids: list[int], thresholds: Thresholds, without: set[Pair]) -> Cells:
-    """Ratings are left out: one of them is always on, and the post page asks for it."""
+    """Ratings are left out, as one of them is always on and the post page asks for it; and years, which few can see."""
     rows = list(TagIndex.objects.filter(post_id__in=post_ids).values_list("post_id", "tag_ids", "confidences"))
     post = np.repeat(np.array([row[0] for row in rows], np.int64), [len(row[1]) for row in rows])
     tag = np.array([tag_id for row in rows for tag_id in row[1]], np.int64)
     byte = np.frombuffer(b"".join(bytes(row[2])[1:] for row in rows), np.uint8).astype(np.int64)
     known, place = np.unique(tag, return_inverse=True)
-    tags = Tag.objects.filter(id__in=known.tolist(), deprecated=False).exclude(category=Category.RATING)
+    tags = Tag.objects.filter(id__in=known.tolist(), deprecated=False).exclude(category__in=_NOT_ASKED)
     category_of = dict(tags.values_list("id", "category"))
     limits = [thresholds.byte(tag_id, category_of[tag_id]) if tag_id in category_of else 0 for tag_id in known.tolist()]
     limit = np.array(limits, np.int64)[place] if len(known) else np.zeros(0, np.int64)

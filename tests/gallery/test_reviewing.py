@@ -80,12 +80,13 @@ def test_a_tag_that_was_wrong_before_is_asked_about_however_sure_the_tagger_is()
     assert first.doubt > 0.4 > 0.1 > second.doubt
 
 
-def test_a_search_narrows_it_and_ratings_are_not_asked() -> None:
+def test_a_search_narrows_it_and_neither_ratings_nor_years_are_asked() -> None:
     tag, rating = make_tag("t"), make_tag(Rating.GENERAL.tag_name, Category.RATING)
-    release = make_release(tags=[tag, rating])
+    year = make_tag("year_2020", Category.YEAR)
+    release = make_release(tags=[tag, rating, year])
     posts = [make_post(width=100 * n) for n in (1, 2)]
     for post in posts:
-        predict(post, release, {tag: 0.4, rating: 0.9})
+        predict(post, release, {tag: 0.4, rating: 0.9, year: 0.4})
     indexing.rebuild([post.pk for post in posts])
     assert {q.tag_id for q in reviewing.questions(THRESHOLDS)} == {tag.pk}
     assert [q.post_id for q in reviewing.questions(THRESHOLDS, "width:200")] == [posts[1].pk]
