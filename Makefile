@@ -3,7 +3,7 @@ RUN = python3 manage.py
 COMPILE = $(RUN) python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --strip-extras
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test quick lint format bench bench-search bench-suggest bench-loading bench-tagging bench-worker bench-likeness learn-demo lock
+.PHONY: help up demo test quick lint format bench bench-search bench-pages bench-suggest bench-loading bench-tagging bench-worker bench-likeness learn-demo lock
 
 help:     ## list these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,8 @@ bench-search: ## measure search against two peers: make bench-search POSTS=10000
 	$(RUN) python -m tests.benchmarks.search --posts $(or $(POSTS),100000)
 bench-suggest: ## measure suggestions while somebody types: make bench-suggest POSTS=100000
 	$(RUN) python -m tests.benchmarks.suggest --posts $(or $(POSTS),100000)
+bench-pages: ## time whole pages over HTTP: make bench-pages POSTS=1000000
+	$(RUN) python -m tests.benchmarks.pages --posts $(or $(POSTS),50000)
 bench-loading: ## measure how a tagger of full size is loaded
 	$(RUN) python -m tests.benchmarks.loading
 bench-tagging: ## measure tagging against onnxruntime and the original app's way

@@ -19,5 +19,5 @@ def site(request: HttpRequest) -> dict[str, Any]:
         "SITE_MODE": settings.SITE_MODE,
         "theme": theme if theme in _THEMES else "",
         "chosen_profile": SimpleLazyObject(lambda: profiles.chosen(request)),
-        "profile_choices": SimpleLazyObject(lambda: profiles.choices(request.user)),
+        "profile_choices": SimpleLazyObject(lambda: profiles.offered(request)),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.contrib.auth.models import AbstractBaseUser
@@ -160,14 +161,13 @@ def _seen(post: Post, tag: Tag) -> tuple[int | None, int | None]:
 
 def tags_of(post: Post, thresholds: Thresholds) -> list[PostTag]:
     """The tags of a post that are predicted, verified or rejected, in the order pages list them."""
-    row = TagIndex.objects.filter(post=post).first()
-    index = dict(zip(row.tag_ids, bytes(row.confidences)[1:], strict=True)) if row else {}
-    predicted: dict[int, int] = {}
-    for prediction in indexing.current_predictions([post.pk]):
-        raw = indexing.unpack(prediction)
-        predicted = indexing.predicted_tags(indexing.Rules.about(raw), raw)
+    row = TagIndex.objects.filter(post=post).first() or TagIndex()
+    index = dict(zip(row.tag_ids, bytes(row.confidences)[1:], strict=True))
+    # What the release said is what the index says, unless that was overruled.
+    said = index | {entry >> 8: entry & 255 for entry in row.overruled or ()}
+    predicted = {tag_id: byte for tag_id, byte in said.items() if byte}
     verdicts = dict(Verdict.objects.filter(post=post).values_list("tag_id", "answer"))
-    tags = Tag.objects.filter(id__in={*index, *verdicts})
+    tags = Tag.objects.defer("histogram").filter(id__in={*index, *verdicts})
     found = [_post_tag(tag, thresholds, index, predicted, verdicts) for tag in tags]
     place = {category: number for number, category in enumerate(CATEGORY_ORDER)}
     return sorted(found, key=lambda t: (place[t.category], -index.get(t.tag.pk, 0), t.tag.name))
@@ -188,12 +188,14 @@ def _post_tag(
     )
 
 
-def said_of(post: Post, most: int = 20) -> list[Said]:
-    """What each release said of a post, the newest first, whatever people said since; two queries."""
+def said_of(post: Post, most: int = 20, known: Iterable[Tag] = ()) -> list[Said]:
+    """What each release said of a post, the newest first, whatever people said since; `known` are not read again."""
     rows = post.predictions.select_related("release").defer(*Release.bulk("release__"))
     rows = list(rows.order_by("-created_at", "-id"))
     surest = [sorted(indexing.unpack(row).items(), key=lambda item: (-item[1], item[0]))[:most] for row in rows]
-    tags = Tag.objects.defer("histogram").in_bulk({tag_id for named in surest for tag_id, _ in named})
+    tags = {tag.pk: tag for tag in known}
+    if missing := {tag_id for named in surest for tag_id, _ in named} - tags.keys():
+        tags |= Tag.objects.defer("histogram").in_bulk(missing)
     return [
         Said(row, [(tags[tag_id], byte) for tag_id, byte in named], len(row.tag_ids) - len(named))
         for row, named in zip(rows, surest, strict=True)

@@ -8,7 +8,7 @@ index holds only the post's one rating.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -95,9 +95,9 @@ def site_profiles() -> list[Profile]:
     return list(Profile.objects.filter(owner=None, release__active=True))
 
 
-def default_profile() -> Profile:
+def default_profile(shipped: Sequence[Profile] | None = None) -> Profile:
     """The site's default: the active release's category-specific one; unsaved when there is no release."""
-    shipped = site_profiles()
+    shipped = site_profiles() if shipped is None else shipped
     by_key = {profile.key: profile for profile in shipped}
     return by_key.get(DEFAULT_KEY) or (shipped[0] if shipped else Profile(key="default", name="Default", overall=0.5))
 
@@ -108,10 +108,20 @@ def choices(user: User) -> list[Profile]:
     return site_profiles() + list(own)
 
 
+def offered(request: HttpRequest) -> list[Profile]:
+    """What this visitor may choose; read once per request."""
+    if not hasattr(request, "_offered_profiles"):
+        request._offered_profiles = choices(request.user)
+    return request._offered_profiles
+
+
 def chosen(request: HttpRequest) -> Profile:
     """The profile of this visit; read once per request."""
     if not hasattr(request, "_chosen_profile"):
-        request._chosen_profile = _member_choice(request.user) or _visitor_choice(request) or default_profile()
+        request._chosen_profile = _member_choice(request.user) or _visitor_choice(request)
+        if request._chosen_profile is None:
+            shipped = [profile for profile in offered(request) if profile.owner_id is None]
+            request._chosen_profile = default_profile(shipped)
     return request._chosen_profile
 
 

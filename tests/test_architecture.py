@@ -45,6 +45,7 @@ ROWS = (
         "likeness",
         "locking",
         "pace",
+        "page_rows",
         "partitions",
         "pictures",
         "profiles",

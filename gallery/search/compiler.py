@@ -17,7 +17,7 @@ from gallery.search.orders import ORDERS, Order, order_named
 from gallery.search.parser import parse
 from gallery.search.planner import Plan, Stretch, Walk, Way
 from gallery.search.predicates import FALSE, TRUE, Predicate, both, either, neither, simple
-from gallery.search.running import run
+from gallery.search.running import Planned, run, run_together
 from gallery.search.scopes import Viewer, asks_for_deleted, expanded, scoped, with_deleted
 from gallery.search.terms import Context
 from gallery.search.values import BadValue, Sql, all_sql
@@ -86,7 +86,7 @@ class Query:
             left = min(timeout, max(1, int((deadline - time.monotonic()) * 1000)))
             limit = wanted + skipped - offset - len(rows)
             statement = self._page(plan, stretch, beyond, backwards, limit, offset)
-            rows += run(statement, stretch.way, self.order.by_id, left)
+            rows += run(Planned(statement, stretch.way, self.order.by_id), left)
             if len(rows) >= wanted + skipped - offset:
                 break
         return rows[skipped - offset :]
@@ -107,8 +107,26 @@ class Query:
 
     def row_of(self, post_id: int) -> tuple[Any, ...] | None:
         """The row of one post, whether or not it matches."""
+        if self.order.by_id:
+            return (post_id,)
         found = self._statement(self.order.columns(), Sql("i.post_id = %s", (post_id,)))
-        return next(iter(run(found, Way.FREE, True, TIMEOUT_MS)), None)
+        return next(iter(run(Planned(found, Way.FREE, True), TIMEOUT_MS)), None)
+
+    def beside(self, row: tuple[Any, ...]) -> tuple[int | None, int | None]:
+        """The posts before and behind a row, if there are any; asked of the database together."""
+        if self.predicate == FALSE:
+            return None, None
+        plans = [self.plan(self.walk(1, row, backwards)) for backwards in (True, False)]
+        pages = [
+            Planned(self._page(plan, plan.stretches[0], row, backwards, 1, 0), plan.way, self.order.by_id)
+            for plan, backwards in zip(plans, (True, False), strict=True)
+        ]
+        found = run_together(pages, TIMEOUT_MS)
+        for side, backwards in enumerate((True, False)):
+            if not found[side] and len(plans[side].stretches) > 1:
+                found[side] = self.rows(1, row, backwards)
+        before, behind = (rows[0][0] if rows else None for rows in found)
+        return before, behind
 
     def count(self, plan: Plan, timeout: int = TIMEOUT_MS) -> int:
         """All matches, by a plan for all of them."""
@@ -116,7 +134,7 @@ class Query:
             return 0
         (stretch,) = plan.stretches
         statement = self._statement(Sql("count(*)"), all_sql(self._where(plan, stretch)))
-        return run(statement, stretch.way, False, timeout)[0][0]
+        return run(Planned(statement, stretch.way, False), timeout)[0][0]
 
     def _where(self, plan: Plan, stretch: Stretch) -> list[Sql]:
         return stretch.sql() if self.predicate == TRUE else [*stretch.sql(), plan.predicate.sql()]

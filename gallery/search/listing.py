@@ -147,10 +147,7 @@ def neighbours(
     """
     query = prepare(text, thresholds, viewer=viewer)
     row = query.row_of(post_id)
-    if row is None:
-        return None, None
-    previous, following = (query.rows(1, row, backwards) for backwards in (True, False))
-    return (previous[0][0] if previous else None), (following[0][0] if following else None)
+    return (None, None) if row is None else query.beside(row)
 
 
 def matching_ids(text: str, thresholds: Thresholds, *, viewer: Viewer = None) -> Iterator[int]:

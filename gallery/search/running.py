@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from django.db import DataError, OperationalError, connection, transaction
 
@@ -21,14 +22,26 @@ FORBIDDEN = {
 }
 
 
-def run(statement: Sql, way: Way, by_id: bool, timeout: int) -> list[tuple[Any, ...]]:
+Rows = list[tuple[Any, ...]]
+
+
+class Planned(NamedTuple):
+    """A statement, the way it was planned, and whether it reads by id."""
+
+    statement: Sql
+    way: Way
+    by_id: bool
+
+
+def run(planned: Planned, timeout: int) -> Rows:
     """The rows of a statement that may take `timeout` milliseconds; raises SearchTimeout."""
-    forbidden = () if way == Way.SCAN and not by_id else FORBIDDEN[way]
-    # Compiling expressions costs more than these statements do, and many visitors share the machine.
-    values = {"statement_timeout": str(timeout), "jit": "off", "max_parallel_workers_per_gather": "0"}
-    values.update(dict.fromkeys(forbidden, "off"))
+    return run_together([planned], timeout)[0]
+
+
+def run_together(several: Sequence[Planned], timeout: int) -> list[Rows]:
+    """The rows of each of these statements, which may take `timeout` milliseconds each; raises SearchTimeout."""
     try:
-        return _nested(statement, values) if connection.in_atomic_block else _alone(statement, values)
+        return _nested(several, timeout) if connection.in_atomic_block else _alone(several, timeout)
     except OperationalError as error:
         if getattr(error.__cause__, "sqlstate", "") != "57014":  # query_canceled
             raise
@@ -39,27 +52,45 @@ def run(statement: Sql, way: Way, by_id: bool, timeout: int) -> list[tuple[Any, 
         raise stale_cursor() from None
 
 
+def _settings(planned: Planned, timeout: int) -> dict[str, str]:
+    # Compiling expressions costs more than these statements do, and many visitors share the machine.
+    values = {"statement_timeout": str(timeout), "jit": "off", "max_parallel_workers_per_gather": "0"}
+    allowed = planned.way == Way.SCAN and not planned.by_id
+    return values if allowed else values | dict.fromkeys(FORBIDDEN[planned.way], "off")
+
+
 def _configured(values: dict[str, str]) -> Sql:
     marks = ", ".join(["set_config(%s, %s, true)"] * len(values))
     return Sql(f"select {marks}", tuple(word for pair in values.items() for word in pair))
 
 
-def _alone(statement: Sql, values: dict[str, str]) -> list[tuple[Any, ...]]:
-    """Settings and statement in one message, which is one transaction: the database is asked once, not four times."""
-    first = _configured(values)
+def _alone(several: Sequence[Planned], timeout: int) -> list[Rows]:
+    """Settings and statements in one message, which is one transaction: the database is asked once."""
+    parts = []
+    for planned in several:
+        # What one statement is forbidden, the next may do.
+        again = dict.fromkeys(set().union(*FORBIDDEN.values()), "on") if parts else {}
+        parts += [_configured(again | _settings(planned, timeout)), planned.statement]
     with connection.cursor() as cursor:
-        Sql(f"{first.text}; {statement.text}", first.params + statement.params).run(cursor)
-        cursor.nextset()
-        return cursor.fetchall()
+        Sql("; ".join(part.text for part in parts), tuple(v for part in parts for v in part.params)).run(cursor)
+        rows = []
+        for number in range(len(parts)):
+            if number % 2:
+                rows.append(cursor.fetchall())
+            cursor.nextset()
+    return rows
 
 
-def _nested(statement: Sql, values: dict[str, str]) -> list[tuple[Any, ...]]:
+def _nested(several: Sequence[Planned], timeout: int) -> list[Rows]:
     """The same inside a transaction that goes on: its settings are put back, and a failure does not end it."""
+    rows = []
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(f"select {', '.join(['current_setting(%s)'] * len(values))}", list(values))
-        before = dict(zip(values, cursor.fetchone(), strict=True))
-        _configured(values).run(cursor)
-        statement.run(cursor)
-        rows = cursor.fetchall()
-        _configured(before).run(cursor)
+        for planned in several:
+            values = _settings(planned, timeout)
+            cursor.execute(f"select {', '.join(['current_setting(%s)'] * len(values))}", list(values))
+            before = dict(zip(values, cursor.fetchone(), strict=True))
+            _configured(values).run(cursor)
+            planned.statement.run(cursor)
+            rows.append(cursor.fetchall())
+            _configured(before).run(cursor)
     return rows

@@ -3,57 +3,53 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-import numpy as np
+from django.db import connection
 
-from gallery.models import CATEGORY_ORDER, Category, Rating, Tag, TagIndex
-from gallery.profiles import Thresholds, on
-from gallery.search.counts import count_of
+from gallery.models import CATEGORY_ORDER, Category, Tag
+from gallery.page_rows import KnownTag, PageRows
+from gallery.profiles import Thresholds
 
 PER_CATEGORY = 25
 
 
 def page_tags(
-    post_ids: Iterable[int], thresholds: Thresholds, per_category: int = PER_CATEGORY
+    post_ids: Iterable[int], thresholds: Thresholds, per_category: int = PER_CATEGORY, rows: PageRows | None = None
 ) -> dict[Category, list[tuple[Tag, int]]]:
     """Tags that are on for these posts, by category: the page's most frequent, each with its count on the whole site.
 
-    The site's counts come from the histograms; before the first refresh they are the page's own.
+    The site's counts come from the histograms; before the first refresh they are the page's own. `rows` are those
+    of the posts, if they are read already.
     """
-    return _by_category(on_frequency(post_ids, thresholds), thresholds, per_category)
+    wanted = list(post_ids)
+    rows = rows or PageRows.read(wanted, thresholds)
+    frequency = Counter(tag for post_id in wanted for tag in rows.on(post_id, thresholds))
+    ranked = sorted(frequency, key=lambda tag: (-frequency[tag], tag.name))
+    of = {category: [tag for tag in ranked if tag.category == category] for category in CATEGORY_ORDER}
+    chosen = [tag for category in CATEGORY_ORDER for tag in of[category][:per_category]]
+    counts = _counts(chosen, thresholds)
+    found: dict[Category, list[tuple[Tag, int]]] = {}
+    for tag in chosen:
+        row = Tag(id=tag.id, name=tag.name, category=tag.category)
+        found.setdefault(Category(tag.category), []).append((row, counts.get(tag.id, frequency[tag])))
+    return found
 
 
 def on_frequency(post_ids: Iterable[int], thresholds: Thresholds) -> Counter[int]:
     """On how many of these posts each tag is on, by id; of ratings, each post's one."""
-    rows = TagIndex.objects.filter(post_id__in=list(post_ids)).values_list("tag_ids", "confidences", "rating")
-    tag_ids = np.array([tag_id for row in rows for tag_id in row[0]], np.int64)
-    confidences = np.frombuffer(b"".join(bytes(row[1])[1:] for row in rows), np.uint8)
-    known, positions = np.unique(tag_ids, return_inverse=True)
-    categories = dict(Tag.objects.filter(id__in=known.tolist()).values_list("id", "category"))
-    of_tag = np.array([categories.get(tag_id, Category.GENERAL) for tag_id in known.tolist()], np.int64)
-    shown = on(thresholds, tag_ids, confidences, of_tag[positions]) & (of_tag[positions] != Category.RATING)
-    frequency = Counter(tag_ids[shown].tolist())
-    frequency.update(_ratings(row[2] for row in rows))
-    return frequency
+    wanted = list(post_ids)
+    rows = PageRows.read(wanted, thresholds)
+    return Counter(tag.id for post_id in wanted for tag in rows.on(post_id, thresholds))
 
 
-def _ratings(ratings: Iterable[int | None]) -> Counter[int]:
-    """How often each rating's tag stands on the page."""
-    counts = Counter(Rating(rating).tag_name for rating in ratings if rating is not None)
-    ids = Tag.objects.filter(name__in=counts, category=Category.RATING).values_list("name", "id")
-    return Counter({tag_id: counts[name] for name, tag_id in ids})
-
-
-def _by_category(
-    frequency: Counter[int], thresholds: Thresholds, per_category: int
-) -> dict[Category, list[tuple[Tag, int]]]:
-    light = Tag.objects.filter(id__in=frequency).values_list("id", "category", "name")
-    ranked = sorted(light, key=lambda row: (-frequency[row[0]], row[2]))
-    chosen = [row[0] for category in CATEGORY_ORDER for row in [r for r in ranked if r[1] == category][:per_category]]
-    rows = Tag.objects.in_bulk(chosen)
-    found: dict[Category, list[tuple[Tag, int]]] = {}
-    for tag in (rows[tag_id] for tag_id in chosen):
-        number = count_of(tag, thresholds) if tag.histogram else frequency[tag.pk]
-        found.setdefault(Category(tag.category), []).append((tag, number))
-    return found
+def _counts(tags: Sequence[KnownTag], thresholds: Thresholds) -> dict[int, int]:
+    """Posts on which each tag is on, by the database: the histograms don't leave it."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select t.id, (select sum(posts) from unnest(t.histogram[w.byte + 1:]) posts)"
+            " from unnest(%s::bigint[], %s::int[]) as w (id, byte) join tag t on t.id = w.id"
+            " where t.histogram is not null",
+            [[tag.id for tag in tags], [thresholds.byte(tag.id, tag.category) for tag in tags]],
+        )
+        return dict(cursor.fetchall())

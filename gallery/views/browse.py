@@ -13,6 +13,7 @@ from django.views.decorators.http import require_safe
 from gallery import profiles, saving, search
 from gallery.captions import captions
 from gallery.models import CATEGORY_ORDER, Category, Post
+from gallery.page_rows import PageRows
 from gallery.views import paging
 from gallery.views.terms import Row, row_of
 
@@ -35,13 +36,14 @@ def browse(request: HttpRequest) -> HttpResponse:
         return _mistake(request, text, error)
     if not page.post_ids and not text.strip() and not Post.objects.active().exists():
         return render(request, "browse/first.html", {"q": text})
+    rows = PageRows.read(page.post_ids, page.thresholds)
     context = {
         "q": text,
         "page": page,
         "count": count,
         "pager": paging.pager(request.GET, page, count),
-        "tags": _sidebar(text, page.post_ids, page.thresholds),
-        "tiles": _tiles(page.post_ids, page.thresholds),
+        "tags": _sidebar(text, page, rows),
+        "tiles": _tiles(page, rows),
     }
     if request.user.is_authenticated:
         context |= _saved(request.user, text, page, context["pager"])
@@ -73,21 +75,21 @@ def _mistake(request: HttpRequest, text: str, error: search.SearchError) -> Http
     return render(request, "browse/mistake.html", context, status=400)
 
 
-def _tiles(post_ids: list[int], thresholds: profiles.Thresholds) -> list[tuple[Post, object]]:
+def _tiles(page: search.Page, rows: PageRows) -> list[tuple[Post, object]]:
     """The page's posts with their captions, in the search's order."""
-    posts = Post.objects.in_bulk(post_ids)
-    described = captions(post_ids, thresholds)
-    return [(posts[pk], described[pk]) for pk in post_ids if pk in posts]
+    posts = Post.objects.in_bulk(page.post_ids)
+    described = captions(page.post_ids, page.thresholds, rows)
+    return [(posts[pk], described[pk]) for pk in page.post_ids if pk in posts]
 
 
-def _sidebar(text: str, post_ids: list[int], thresholds: profiles.Thresholds) -> list[tuple[Category, list[Row]]]:
+def _sidebar(text: str, page: search.Page, rows: PageRows) -> list[tuple[Category, list[Row]]]:
     """The page's tags by category, in the site's order."""
     tree = search.parse(text)
-    found = search.page_tags(post_ids, thresholds)
+    found = search.page_tags(page.post_ids, page.thresholds, rows=rows)
     return [
-        (category, [row_of(tree, tag.name, category, count) for tag, count in rows[: _shown_of(category)]])
+        (category, [row_of(tree, tag.name, tag.category, count) for tag, count in tags[: _shown_of(category)]])
         for category in CATEGORY_ORDER
-        if (rows := found.get(category))
+        if (tags := found.get(category))
     ]
 
 

@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from django.contrib import messages
+from django.db.models import Exists, OuterRef
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 
@@ -18,7 +19,9 @@ _KEYS = ("q", "page", "before", "after", "show")
 
 def visible(request: HttpRequest, pk: int) -> Post:
     """The post, if this visitor may see it; deleted and held ones are for their uploader and the staff."""
-    post = get_object_or_404(Post.objects.select_related("uploader", "parent", "merged_into"), pk=pk)
+    posts = Post.objects.select_related("uploader", "parent", "merged_into")
+    posts = posts.annotate(has_children=Exists(Post.objects.filter(parent=OuterRef("pk"))))
+    post = get_object_or_404(posts, pk=pk)
     if post.status != PostStatus.ACTIVE and not post.may_be_changed_by(request.user):
         raise Http404("This post was deleted.")
     return post
@@ -47,6 +50,8 @@ def panel_context(request: HttpRequest, post: Post, mistake: str = "") -> dict[s
         "thresholds": thresholds,
         "categories": [(category, list(group)) for category, group in groupby(shown, key=lambda tag: tag.category)],
         "on_count": sum(tag.on for tag in tags),
+        "known": [tag.tag for tag in every],
+        "tags_on": [tag.tag for tag in sorted(every, key=_certainty, reverse=True) if tag.on],
         "all_count": len(tags),
         "show_all": show_all,
         "ratings": [(rating, _of_rating(every, rating)) for rating in Rating],
@@ -57,6 +62,10 @@ def panel_context(request: HttpRequest, post: Post, mistake: str = "") -> dict[s
         "results": found.urlencode(),
         "may_change": post.may_be_changed_by(request.user),
     }
+
+
+def _certainty(tag: correcting.PostTag) -> int:
+    return profiles.HUMAN_YES if tag.verdict else tag.confidence or 0
 
 
 def _of_rating(tags: list[correcting.PostTag], rating: Rating) -> correcting.PostTag | None:

@@ -10,7 +10,7 @@ from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_POST, require_safe
 
 from gallery import correcting, merging, profiles, search, uploading
-from gallery.captions import captions
+from gallery.captions import caption
 from gallery.http import member_only
 from gallery.models import Post, PostStatus
 from gallery.views.panel import panel_context, visible
@@ -29,8 +29,8 @@ def post(request: HttpRequest, pk: int) -> HttpResponse:
     template = "post/panel.html"
     if not request.htmx:
         template = "post/post.html"
-        context["caption"] = captions([pk], context["thresholds"])[pk]
-        context["predictions"] = correcting.said_of(found)
+        context["caption"] = caption(pk, context["tags_on"])
+        context["predictions"] = correcting.said_of(found, known=context["known"])
         context["family"] = _family(found)
         context |= _neighbours(request, context["q"], context["thresholds"], pk)
     response = render(request, template, context)
@@ -40,6 +40,8 @@ def post(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _family(post: Post) -> list[tuple[str, list[Post]]]:
     """The post's parent with all its children, and the post's own children; deleted ones left out."""
+    if not (post.parent_id or post.has_children):
+        return []
     families = [post.pk] + ([post.parent_id] if post.parent_id else [])
     rows = Post.objects.active().filter(parent__in=families).order_by("pk")
     children, siblings = [row for row in rows if row.parent_id == post.pk], []

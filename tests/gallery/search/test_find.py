@@ -8,7 +8,7 @@ from gallery.models import Tag, TagAlias
 from gallery.profiles import Thresholds
 from gallery.search.orders import Cursor
 from gallery.search.planner import Way
-from gallery.search.running import run
+from gallery.search.running import Planned, run, run_together
 from gallery.search.values import Sql
 from tests.gallery.search.world import World, make_world
 
@@ -99,7 +99,7 @@ def test_limit_and_random_shape_the_page(world):
 
 def test_a_search_that_takes_too_long_is_refused_in_words(world):
     with pytest.raises(search.SearchError, match="longer than 0.05 seconds"):
-        run(Sql("select pg_sleep(5)"), Way.FREE, True, 50)
+        run(Planned(Sql("select pg_sleep(5)"), Way.FREE, True), 50)
     assert search.count("", HALF).number == 40
 
 
@@ -108,3 +108,18 @@ def test_an_outer_transaction_keeps_its_own_settings(world):
     with connection.cursor() as cursor:
         cursor.execute("select current_setting('statement_timeout'), current_setting('enable_indexscan')")
         assert cursor.fetchone() == ("0", "on")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_statements_run_together_each_by_its_own_settings():
+    """Outside a transaction: one message, after which all settings are as before."""
+    asked = Sql("select current_setting('enable_sort'), current_setting('enable_seqscan'), %s::int[]", ((1, 2),))
+    several = [Planned(asked, way, True) for way in (Way.SCAN, Way.GIN, Way.FREE)]
+    rows = [("off", "on", [1, 2]), ("on", "off", [1, 2]), ("on", "on", [1, 2])]
+    assert run_together(several, 1000) == [[row] for row in rows]
+    with connection.cursor() as cursor:
+        cursor.execute("select current_setting('enable_sort'), current_setting('statement_timeout')")
+        assert cursor.fetchone() == ("on", "0")
+    with pytest.raises(search.SearchError, match="longer than 0.05 seconds"):
+        run_together([several[0], Planned(Sql("select pg_sleep(5)"), Way.FREE, True)], 50)
+    assert run(several[2], 1000) == [rows[2]]

@@ -1,0 +1,128 @@
+"""Whole pages over HTTP from the web server as `up` starts it: `python -m tests.benchmarks.pages --posts N`.
+
+On a made collection: the first page, one tag, three tags, page 500, a post's page, autocomplete. Wall milliseconds,
+queries a page (counted in this process, by the same views) and bytes. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import http.client
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote_plus
+
+import numpy as np
+import psycopg
+
+from tests import stack
+from tests.benchmarks import stage
+from tests.benchmarks.collection import Collection, fill
+
+WARM, TIMED = 20, 200
+
+
+def addresses(collection: Collection) -> dict[str, Callable[[], str]]:
+    """What makes an address of each kind of page, another one each time."""
+    chance, names, general = np.random.default_rng(11), collection.world.names, collection.world.general
+
+    def tag(low: int, high: int) -> str:
+        return names[general[chance.integers(low, high)]]
+
+    def search(*terms: str) -> str:
+        return f"/?q={quote_plus(' '.join(terms))}"
+
+    return {
+        "first page": lambda: "/",
+        "one tag": lambda: search(tag(0, 3_000)),
+        "three tags": lambda: search(tag(0, 60), tag(60, 3_000), "-" + tag(0, 60)),
+        "page 500": lambda: "/?page=500",
+        "post": lambda: f"/posts/{chance.integers(1, collection.posts)}/{search(tag(0, 60))[1:]}",
+        "autocomplete": lambda: (
+            f"/suggest/?q={quote_plus(tag(0, 60) + ' ' + tag(0, 20_000)[: chance.integers(3, 11)])}"
+        ),
+    }
+
+
+def start_server() -> int:
+    """The web server in a process of its own; its port."""
+    from gallery.launch.launcher import web_server
+
+    port = stack.free_port()
+    process = subprocess.Popen(web_server("127.0.0.1", port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    atexit.register(process.wait, 20)
+    atexit.register(process.terminate)
+    assert stack.eventually(lambda: _answers(port), 60), "the web server does not answer"
+    return port
+
+
+def _answers(port: int) -> bool:
+    try:
+        return _get(http.client.HTTPConnection("127.0.0.1", port, timeout=60), "/health/")[0] > 0
+    except OSError:
+        return False
+
+
+def _get(connection: http.client.HTTPConnection, address: str) -> tuple[float, int]:
+    """Wall milliseconds and bytes of one page."""
+    began = time.perf_counter()
+    connection.request("GET", address)
+    answer = connection.getresponse()
+    body = answer.read()
+    assert answer.status == 200, f"{address} answers {answer.status}"
+    return (time.perf_counter() - began) * 1000, len(body)
+
+
+def queries(make: Callable[[], str], pages: int = 10) -> int:
+    """The most queries that a page of this kind took, without a session."""
+    from django.db import connection
+    from django.test import Client
+    from django.test.utils import CaptureQueriesContext
+
+    most, client = 0, Client()
+    client.get(make())
+    for _ in range(pages):
+        with CaptureQueriesContext(connection) as captured:
+            client.get(make())
+        most = max(most, len(captured))
+    return most
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--posts", type=int, default=50_000)
+    asked = parser.parse_args()
+    folder = stage.start_django()
+    from django.conf import settings
+
+    Path(folder / "data" / "static").mkdir(parents=True, exist_ok=True)
+    with psycopg.connect(settings.DATABASE_URL) as filling:
+        collection = fill(filling, asked.posts)
+    with psycopg.connect(settings.DATABASE_URL, autocommit=True) as vacuuming:
+        vacuuming.execute("vacuum (analyze)")
+    connection = http.client.HTTPConnection("127.0.0.1", start_server(), timeout=60)
+    rows, last = [], {}
+    for name, make in addresses(collection).items():
+        for _ in range(WARM):
+            _get(connection, make())
+        walls, sizes = zip(*(_get(connection, make()) for _ in range(TIMED)), strict=True)
+        found = stage.percentiles(walls)
+        rows.append([name, *found, queries(make), int(np.mean(sizes))])
+        key = name.replace(" ", "_")
+        last |= {
+            f"{key}_p50_ms": round(found[0], 2),
+            f"{key}_p95_ms": round(found[1], 2),
+            f"{key}_queries": rows[-1][4],
+        }
+    stage.table(
+        f"whole pages of {asked.posts:,} posts, ms", ("page", "wall p50", "p95", "max", "queries", "bytes"), rows
+    )
+    print(json.dumps(last))
+
+
+if __name__ == "__main__":
+    main()
