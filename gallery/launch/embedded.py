@@ -187,6 +187,15 @@ def _initialise(binaries: Path, folder: Path) -> None:
     unfinished.rename(folder)
 
 
+def _buffers_mb() -> int:
+    """An eighth of the memory that is ours, from 128 MB to 4 GB: what search reads should stay there."""
+    most = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for limit in ("memory.max", "memory/memory.limit_in_bytes"):  # of the container, if there is one
+        with suppress(OSError, ValueError):
+            most.append(int((Path("/sys/fs/cgroup") / limit).read_text()))
+    return min(4096, max(128, min(most) // 8 >> 20))
+
+
 def _postgres(data: Path, logs: Path, sockets: Path, fast: bool) -> Service:
     binaries = postgres_binaries()
     version = subprocess.run([binaries / "postgres", "-V"], capture_output=True, text=True).stdout
@@ -196,7 +205,8 @@ def _postgres(data: Path, logs: Path, sockets: Path, fast: bool) -> Service:
     if shutil.which("setpriv"):  # unshare and setpriv clear the signal of die_with_parent
         command += ["setpriv", "--pdeathsig=INT"]
     command += [binaries / "postgres", "-D", folder, "-k", sockets, "-c", "listen_addresses="]
-    command += ["-c", "max_connections=200", "-c", "shared_buffers=256MB", *(_FAST if fast else [])]
+    buffers = "256MB" if fast else f"{_buffers_mb()}MB"
+    command += ["-c", "max_connections=200", "-c", f"shared_buffers={buffers}", *(_FAST if fast else [])]
     words = [str(word) for word in command]
     return Service("Postgres server", words, logs / "postgres.log", signal.SIGINT, _environment())
 

@@ -12,6 +12,7 @@ import numpy as np
 from tests.benchmarks import stage
 
 CLIENTS, SECONDS, RETAGS_A_SECOND, BATCH = 8, 30.0, 50, 10
+PAUSE = 0.1  # seconds from a client's page to its next
 
 
 class Crowd(NamedTuple):
@@ -59,6 +60,7 @@ def _client(number: int, texts: Any, numbers: Any, begin: Any, end: Any, results
         page = search.find(text, profiles[profile])
         search.count(text, profiles[profile], page=page)
         walls.append((time.perf_counter() - began) * 1000)
+        time.sleep(PAUSE)
     results.put(("client", walls))
 
 

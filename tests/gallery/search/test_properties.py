@@ -16,7 +16,7 @@ from tests.gallery.search.world import World, make_world
 
 # One world serves all examples: they only read it.
 many = settings(
-    max_examples=150,
+    max_examples=400,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -47,7 +47,7 @@ def test_search_finds_what_the_reference_finds(world: World, asked: Asked, some:
         assert not counted.exact or counted.number == len(wanted), asked.text
 
 
-@settings(many, max_examples=60)
+@settings(many, max_examples=80)
 @given(
     asked=reference.queries,
     order=st.sampled_from(sorted(reference.ORDER_KEYS)),
@@ -72,7 +72,7 @@ def test_pages_follow_each_other_in_every_order(world, asked, order, thresholds,
     assert list(search.matching_ids(text, thresholds)) == wanted
 
 
-@settings(many, max_examples=60)
+@settings(many, max_examples=80)
 @given(asked=reference.queries, order=st.sampled_from(sorted(reference.ORDER_KEYS)), thresholds=reference.profiles)
 def test_neighbours_agree_with_the_page(world, asked, order, thresholds):
     text = f"order:{order} ({asked.text})"
@@ -104,7 +104,7 @@ def test_any_text_parses_prints_or_says_why_not(text: str):
         assert search.parse(search.to_text(tree)) == tree
 
 
-@settings(many, max_examples=60)
+@settings(many, max_examples=80)
 @given(st.text(st.sampled_from("ab_:*()-~ \"'\\,.<>=19%or\u00e9"), max_size=20) | st.text(max_size=20))
 def test_any_text_is_searched_or_refused_in_words(db, text: str):
     try:

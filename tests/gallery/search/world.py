@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from django.contrib.auth.models import User
 from django.db import connection
 
-from gallery.models import Category, Post, Prediction, Rating, Release, Tag, TagAlias, TagIndex, Verdict
+from gallery import indexing
+from gallery.models import Category, Post, Prediction, Rating, Release, Tag, TagAlias, TagImplication, Verdict
 
 TAGS = {
     "1girl": Category.GENERAL,
@@ -31,6 +32,7 @@ TAGS = {
 }
 ALIASES = {"azure_hair": "blue_hair", "saber": "saber_(fate)"}
 UNUSED = "old_azure"  # a tag that is now an alias of blue_eyes, and still in old predictions
+IMPLICATIONS = {"saber_(fate)": ["fate"], "fate": ["re:zero"], "blue_hair": ["blue_eyes"], "wada": ["highres"]}
 EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -69,6 +71,9 @@ def make_world(size: int, seed: int = 1) -> World:
     TagAlias.objects.create(name=UNUSED, tag=tags["blue_eyes"])
     for name, target in ALIASES.items():
         TagAlias.objects.create(name=name, tag=tags[target])
+    for name, implied in IMPLICATIONS.items():
+        for each in implied:
+            TagImplication.objects.create(tag=tags[name], implied=tags[each])
     users = {name: User.objects.create(username=name) for name in ("anna", "Bert_x")}
     release = Release.objects.create(name="starter", title="s", folder="", config={}, tag_ids=[], active=True)
     world = World([_made(number, chance) for number in range(1, size + 1)], tags)
@@ -83,7 +88,9 @@ def _made(number: int, chance: random.Random) -> MadePost:
     predicted = {name: _byte(chance) for name in [*TAGS, UNUSED] if chance.random() < 0.45}
     plain = [name for name, category in TAGS.items() if category != Category.RATING]
     verdicts = {name: chance.random() < 0.6 for name in plain if chance.random() < 0.06}
-    rating = chance.choice([None, 0, 1, 2, 3])
+    if chance.random() < 0.1:
+        predicted = {}
+    rating = _rating(predicted)
     return MadePost(
         id=number * 3 - chance.randrange(3),
         md5=hashlib.md5(str(number).encode()).hexdigest(),
@@ -97,7 +104,7 @@ def _made(number: int, chance: random.Random) -> MadePost:
         created_at=EPOCH + timedelta(hours=chance.randrange(24 * 200)),
         rating=rating,
         tags=_indexed(predicted, verdicts, rating),
-        predicted=predicted if chance.random() < 0.9 else {},
+        predicted=predicted,
         verdicts=verdicts,
     )
 
@@ -106,32 +113,38 @@ def _byte(chance: random.Random) -> int:
     return chance.choice([chance.randrange(25, 255), 127, 128, 200])
 
 
+def _rating(predicted: dict[str, int]) -> int | None:
+    """The most confident rating, the stricter of equals."""
+    found = [(predicted[rating.tag_name], int(rating)) for rating in Rating if rating.tag_name in predicted]
+    return max(found)[1] if found else None
+
+
 def _indexed(predicted: dict[str, int], verdicts: dict[str, bool], rating: int | None) -> dict[str, int]:
-    """What the index holds after aliases and verdicts; of ratings, the one."""
+    """What the index holds after aliases, verdicts and implications; of ratings, the one."""
     found: dict[str, int] = {}
     for name, byte in predicted.items():
         target = "blue_eyes" if name == UNUSED else name
         if TAGS[target] != Category.RATING:
             found[target] = max(byte, found.get(target, 0))
     found.update({name: 255 for name, answer in verdicts.items() if answer})
+    found = {name: byte for name, byte in found.items() if verdicts.get(name, True)}
+    for name, byte in list(found.items()):
+        for implied in _led_to(name):
+            if verdicts.get(implied, True):
+                found[implied] = max(byte, found.get(implied, 0))
     if rating is not None:
-        found[Rating(rating).tag_name] = 30
-    return {name: byte for name, byte in found.items() if verdicts.get(name, True)}
+        found[Rating(rating).tag_name] = predicted[Rating(rating).tag_name]
+    return found
+
+
+def _led_to(name: str) -> list[str]:
+    direct = IMPLICATIONS.get(name, [])
+    return [*direct, *(further for each in direct for further in _led_to(each))]
 
 
 def _packed(tags: dict[str, Tag], bytes_of: dict[str, int]) -> tuple[list[int], bytes]:
     pairs = sorted((tags[name].id, byte) for name, byte in bytes_of.items())
     return [tag_id for tag_id, _ in pairs], bytes(byte for _, byte in pairs)
-
-
-def _overruled(tags: dict[str, Tag], made: MadePost) -> list[int] | None:
-    """What the release said where the index says otherwise: tag id * 256 + byte."""
-    said: dict[str, int] = {}
-    for name, byte in made.predicted.items():
-        target = "blue_eyes" if name == UNUSED else name
-        said[target] = max(byte, said.get(target, 0))
-    differing = [name for name in TAGS if said.get(name, 0) != made.tags.get(name, 0)]
-    return sorted(tags[name].id << 8 | said.get(name, 0) for name in differing) or None
 
 
 def _store(world: World, users: dict[str, User], release: Release) -> None:
@@ -141,17 +154,6 @@ def _store(world: World, users: dict[str, User], release: Release) -> None:
         post.created_at = made.created_at  # creating a row stamps it with now
         post.parent_id = made.parent
     Post.objects.bulk_update(posts, ["created_at", "parent"])
-    TagIndex.objects.bulk_create(
-        TagIndex(
-            post_id=made.id,
-            tag_ids=tag_ids,
-            confidences=b"\0" + confidences,
-            rating=made.rating,
-            overruled=_overruled(world.tags, made),
-        )
-        for made in world.posts
-        for tag_ids, confidences in [_packed(world.tags, made.tags)]
-    )
     predicted = {made.id: _packed(world.tags, made.predicted) for made in world.posts if made.predicted}
     Prediction.objects.bulk_create(
         Prediction(post_id=post_id, release=release, tag_ids=tag_ids, confidences=confidences)
@@ -162,6 +164,7 @@ def _store(world: World, users: dict[str, User], release: Release) -> None:
         for made in world.posts
         for name, answer in made.verdicts.items()
     )
+    indexing.rebuild([made.id for made in world.posts])
     with connection.cursor() as cursor:
         cursor.execute("analyze tag_index, post, tag, verdict, prediction")
 
