@@ -87,7 +87,7 @@ def _sidebar(text: str, page: search.Page, rows: PageRows) -> list[tuple[Categor
     tree = search.parse(text)
     found = search.page_tags(page.post_ids, page.thresholds, rows=rows)
     return [
-        (category, [row_of(tree, tag.name, tag.category, count) for tag, count in tags[: _shown_of(category)]])
+        (category, [row_of(tree, tag.name, category, count) for tag, count in tags[: _shown_of(category)]])
         for category in CATEGORY_ORDER
         if (tags := found.get(category))
     ]
