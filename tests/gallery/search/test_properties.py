@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gallery import search
+from gallery import partitions, search
 from gallery.models import Category, Profile, Release
 from gallery.profiles import SCALE, Thresholds
+from gallery.search import planner, sample
 from gallery.search.planner import Way
 from tests.gallery.search import reference
 from tests.gallery.search.reference import Asked
@@ -70,6 +73,43 @@ def test_pages_follow_each_other_in_every_order(world, asked, order, thresholds,
         assert page.post_ids == earlier
     assert page.previous is None
     assert list(search.matching_ids(text, thresholds)) == wanted
+
+
+@pytest.fixture
+def spread_world(db, monkeypatch) -> Iterator[World]:
+    """Posts in nine partitions, one of them not made, with plans chosen as on a large site."""
+    monkeypatch.setattr(sample, "SMALL_SITE", 0)
+    monkeypatch.setattr(planner, "_GIN_START", 0.0)  # so that few posts are enough to choose either way
+    partitions.make_ahead(7 * partitions.SIZE)
+    world = make_world(70, spread=12_007)
+    sample.forget()
+    yield world
+    sample.forget()
+
+
+@settings(many, max_examples=200)
+@given(asked=reference.queries, thresholds=reference.profiles, size=st.integers(2, 30), ascending=st.booleans())
+def test_pages_go_on_from_one_partition_to_the_next(spread_world, asked, thresholds, size, ascending):
+    text = f"({asked.text}) order:{'id' if ascending else 'id_desc'}"
+    wanted = reference.expected(asked, thresholds, spread_world)[:: -1 if ascending else 1]
+    page = search.find(text, thresholds, limit=size)
+    found, pages = list(page.post_ids), [page.post_ids]
+    while page.next:
+        page = search.find(text, thresholds, limit=size, after=page.next)
+        found += page.post_ids
+        pages.append(page.post_ids)
+    assert found == wanted, text
+    for earlier in reversed(pages[:-1]):
+        page = search.find(text, thresholds, limit=size, before=page.previous)
+        assert page.post_ids == earlier
+    for number, numbered in enumerate(pages, 1):
+        assert search.find(text, thresholds, limit=size, page=number).post_ids == numbered
+    if found:
+        middle = len(found) // 2
+        beside = (found[middle - 1] if middle else None, found[middle + 1] if middle + 1 < len(found) else None)
+        assert search.neighbours(text, thresholds, found[middle]) == beside
+    counted = search.count(text, thresholds)
+    assert not counted.exact or counted.number == len(wanted)
 
 
 @settings(many, max_examples=80)

@@ -63,8 +63,8 @@ class World:
     tags: dict[str, Tag] = field(default_factory=dict, repr=False)
 
 
-def make_world(size: int, seed: int = 1) -> World:
-    """`size` random posts with predictions, verdicts and index rows."""
+def make_world(size: int, seed: int = 1, spread: int = 1) -> World:
+    """`size` random posts with predictions, verdicts and index rows; their ids are `spread` times as far apart."""
     chance = random.Random(seed)
     rows = [Tag(name=name, category=category) for name, category in TAGS.items()] + [Tag(name=UNUSED)]
     tags = {tag.name: tag for tag in Tag.objects.bulk_create(rows)}
@@ -76,7 +76,7 @@ def make_world(size: int, seed: int = 1) -> World:
             TagImplication.objects.create(tag=tags[name], implied=tags[each])
     users = {name: User.objects.create(username=name) for name in ("anna", "Bert_x")}
     release = Release.objects.create(name="starter", title="s", folder="", config={}, tag_ids=[], active=True)
-    world = World([_made(number, chance) for number in range(1, size + 1)], tags)
+    world = World([_made(number, chance, spread) for number in range(1, size + 1)], tags)
     for made in world.posts[5:]:
         if made.id % 4 == 0:
             made.parent = world.posts[made.id % 5].id
@@ -84,7 +84,7 @@ def make_world(size: int, seed: int = 1) -> World:
     return world
 
 
-def _made(number: int, chance: random.Random) -> MadePost:
+def _made(number: int, chance: random.Random, spread: int) -> MadePost:
     predicted = {name: _byte(chance) for name in [*TAGS, UNUSED] if chance.random() < 0.45}
     plain = [name for name, category in TAGS.items() if category != Category.RATING]
     verdicts = {name: chance.random() < 0.6 for name in plain if chance.random() < 0.06}
@@ -92,7 +92,7 @@ def _made(number: int, chance: random.Random) -> MadePost:
         predicted = {}
     rating = _rating(predicted)
     return MadePost(
-        id=number * 3 - chance.randrange(3),
+        id=(number * 3 - chance.randrange(3)) * spread,
         md5=hashlib.md5(str(number).encode()).hexdigest(),
         ext=chance.choice(["jpg", "png", "gif"]),
         width=chance.choice([100, 640, 1280, 1920]),
