@@ -1,7 +1,8 @@
 """Posts per tag and confidence byte: the count of one tag at any threshold is one sum of them.
 
 Every write to the tag index leaves what it changed in `tag_change`; twice a minute that is taken into the
-histograms. A change row without entries asks for a count of the whole index, in one snapshot of it.
+histograms. A change row without entries asks for a count of the whole index, in one snapshot of it; very many
+changes are counted so, too.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from gallery.models import Tag, TagChange
 
 _LOCK = 0x6D61_6E61  # any number that no other advisory lock of the site uses
 _BATCH = 5_000
-_MOST = 20_000  # change rows taken at once
+_MANY_BYTES = 8_000_000  # of changes: counting everything is no dearer, and needs no more memory
 _POSTS = "search:posts"
 _POSTS_SECONDS = 120
 
@@ -29,8 +30,7 @@ def refresh(force: bool = False) -> bool:
         TagChange.objects.create()
     changed = False
     with suppress(OperationalError):  # another process was quicker: what it left waits for the next time
-        while TagChange.objects.exists() and _take():
-            changed = True
+        changed = TagChange.objects.exists() and _take()
     _remember_posts(changed)
     return changed
 
@@ -48,7 +48,7 @@ def _remember_posts(changed: bool) -> None:
 
 
 def _take() -> bool:
-    """One batch of changes; False when another process is at it."""
+    """All changes so far; False when another process is at it."""
     nested = connection.in_atomic_block
     with transaction.atomic(), connection.cursor() as cursor:
         if not nested:
@@ -57,16 +57,16 @@ def _take() -> bool:
         cursor.execute("select pg_try_advisory_xact_lock(%s)", [_LOCK])
         if not cursor.fetchone()[0]:
             return False
-        cursor.execute("select exists (select from tag_change where gone = '{}' and come = '{}')")
-        if cursor.fetchone()[0]:
+        cursor.execute(
+            "select coalesce(bool_or(gone = '{}' and come = '{}'), false),"
+            " coalesce(sum(pg_column_size(gone) + pg_column_size(come)), 0) from tag_change"
+        )
+        asked, size = cursor.fetchone()
+        if asked or size > _MANY_BYTES:
             cursor.execute("delete from tag_change")
             _store(*_count_all(), anew=True)
             return True
-        cursor.execute(
-            "with taken as (delete from tag_change where id in (select id from tag_change order by id limit %s)"
-            " returning gone, come) select gone, come from taken",
-            [_MOST],
-        )
+        cursor.execute("with taken as (delete from tag_change returning gone, come) select gone, come from taken")
         rows = cursor.fetchall()
         gone, come = (np.fromiter((entry for row in rows for entry in row[n]), np.int64) for n in (0, 1))
         _store(*_sums(come, gone))
