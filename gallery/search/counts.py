@@ -16,7 +16,9 @@ from gallery.search.predicates import TRUE, Neither, On, Predicate, known_to_sam
 from gallery.search.scopes import Viewer
 
 EXACT_COST = 30_000.0  # microseconds that an exact count may cost
-_DEAR_TIMEOUT_MS = 1000  # and milliseconds that one may take whose cost is not known
+_FEW = 1100  # with fewer matches in the sample an estimate is often more than 6 % off,
+_EXACT_COST_OF_FEW = 75_000.0  # and an exact count may cost so much
+_DEAR_TIMEOUT_MS = 1000  # milliseconds that a count may take whose cost is not known
 
 
 class Count(NamedTuple):
@@ -38,7 +40,7 @@ def count(text: str, thresholds: Thresholds, *, viewer: Viewer = None, page: Pag
     else:
         query = prepare(text, thresholds, viewer=viewer)
     plan = query.plan(None)
-    cheap = plan.cost <= EXACT_COST
+    cheap = plan.cost <= (_EXACT_COST_OF_FEW if plan.seen < _FEW else EXACT_COST)
     if not cheap and (number := _kept(query.predicate)) is not None:
         return Count(number, True)
     if cheap or not known_to_sample(query.predicate):

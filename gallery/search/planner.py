@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -87,6 +87,7 @@ class Stretch:
 class Plan:
     """What to read, in order, until there is enough; `cost` in microseconds and `matches` are estimates.
 
+    `seen` is how many posts of the sample match.
     `predicate` is what was asked, with what decides soonest first.
     """
 
@@ -94,6 +95,7 @@ class Plan:
     predicate: Predicate
     cost: float = 0.0
     matches: float = 0.0
+    seen: int = 0
 
     @property
     def way(self) -> Way:
@@ -126,7 +128,8 @@ def choose(predicate: Predicate, sample: Sample | None, walk: Walk | None, force
         return Plan((Stretch(Way.FREE),), predicate, 0.0, matches)
     tests = masks.effort(predicate)
     if walk is None or walk.along:
-        return _all_matches(predicate, sample, walk, matches, tests)
+        whole = _all_matches(predicate, sample, walk, matches, tests)
+        return replace(whole, seen=int(np.count_nonzero(found)))
     stretches, cost = _by_partition(predicate, sample, walk, found, tests)
     return Plan(stretches, predicate, cost, matches)
 
@@ -156,7 +159,9 @@ def _by_partition(
     for number, (part, (low, high)) in enumerate(zip(parts, bounds, strict=True)):
         ahead = found[part] if walk.descending else found[part][::-1]
         matches = float(np.count_nonzero(ahead)) * sample.scale
-        scan = (_SCANNED + _TESTED * tests) * _depth(ahead, max(1.0, walk.wanted - expected), sample.scale)
+        # Where there should be enough before, half a page may still be missing.
+        needed = max(walk.wanted / 2, walk.wanted - expected)
+        scan = (_SCANNED + _TESTED * tests) * _depth(ahead, needed, sample.scale)
         best = int(gin[:, number].argmin()) if offered else 0
         way, cover, cost = Way.SCAN, None, scan
         if offered and gin[best, number] < scan:

@@ -215,7 +215,7 @@ class Masks:
         if isinstance(predicate, Neither):
             return self.effort(predicate.child)
         if not isinstance(predicate, All | Any):
-            return 1.0
+            return 3.0 if isinstance(predicate, Said) else 1.0
         total, goes_on = 0.0, 1.0
         for child in predicate.children:
             total += goes_on * self.effort(child)

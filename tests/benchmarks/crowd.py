@@ -88,15 +88,25 @@ def _writer(posts: int, begin: Any, end: Any, results: Any) -> None:
     results.put(("writer", (done, unseen)))
 
 
+def use_another_release() -> None:
+    """From now on another release is the active one, which has seen no post yet."""
+    from gallery.models import Release
+
+    Release.objects.update(active=False)
+    Release.objects.create(name="second", title="second", folder="", config={}, tag_ids=[], active=True)
+
+
 def retag(post_ids: Sequence[int], chance: np.random.Generator, extra: int = 0) -> None:
-    """A second opinion on these posts: each confidence a little different, a few doubtful tags gone and others come."""
+    """These posts by another release: each confidence a little different, a few doubtful tags gone and others come."""
     from django.db import transaction
 
     from gallery import indexing
-    from gallery.models import Prediction
+    from gallery.models import Prediction, Release
 
-    rows = list(Prediction.objects.filter(post_id__in=post_ids))
+    release = Release.objects.get(active=True)
+    rows = list(indexing.current_predictions(post_ids))
     for row in rows:
+        row.release = release
         tags = dict(zip(row.tag_ids, row.confidences, strict=True))
         doubtful = [tag for tag, byte in tags.items() if byte < 60]
         for gone in chance.choice(doubtful, min(3, len(doubtful)), replace=False) if doubtful else ():
@@ -113,6 +123,6 @@ def retag(post_ids: Sequence[int], chance: np.random.Generator, extra: int = 0) 
             rows,
             update_conflicts=True,
             unique_fields=["post", "release"],
-            update_fields=["tag_ids", "confidences"],
+            update_fields=["tag_ids", "confidences", "created_at"],
         )
         indexing.rebuild(post_ids)

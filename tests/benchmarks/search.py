@@ -161,6 +161,7 @@ def retag_cost(collection: Collection) -> tuple[float, float]:
             cursor.execute("select pg_current_wal_insert_lsn() - '0/0'::pg_lsn")
             return int(cursor.fetchone()[0])
 
+    crowd.use_another_release()
     server = stage.Meter(backend_pid())
     before, cpu = wal(), server.server_cpu()
     for first in range(0, len(chosen), 8):  # a worker writes batches
