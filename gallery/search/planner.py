@@ -87,8 +87,7 @@ class Stretch:
 class Plan:
     """What to read, in order, until there is enough; `cost` in microseconds and `matches` are estimates.
 
-    `seen` is how many posts of the sample match.
-    `predicate` is what was asked, with what decides soonest first.
+    `predicate` is what was asked, with what decides soonest first; `seen` is how many posts of the sample match.
     """
 
     stretches: tuple[Stretch, ...]

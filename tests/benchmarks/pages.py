@@ -23,7 +23,7 @@ from tests import stack
 from tests.benchmarks import stage
 from tests.benchmarks.collection import Collection, fill
 
-WARM, TIMED = 20, 200
+WARM, TIMED = 10, 60
 
 
 def addresses(collection: Collection) -> dict[str, Callable[[], str]]:
