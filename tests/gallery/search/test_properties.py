@@ -19,7 +19,7 @@ from tests.gallery.search.world import World, make_world
 
 # One world serves all examples: they only read it.
 many = settings(
-    max_examples=400,
+    max_examples=250,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -87,7 +87,7 @@ def spread_world(db, monkeypatch) -> Iterator[World]:
     sample.forget()
 
 
-@settings(many, max_examples=200)
+@settings(many, max_examples=100)
 @given(asked=reference.queries, thresholds=reference.profiles, size=st.integers(2, 30), ascending=st.booleans())
 def test_pages_go_on_from_one_partition_to_the_next(spread_world, asked, thresholds, size, ascending):
     text = f"({asked.text}) order:{'id' if ascending else 'id_desc'}"
