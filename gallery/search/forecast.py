@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from gallery.search import sample as samples
-from gallery.search.compiler import run
 from gallery.search.counts import Count
 from gallery.search.errors import SearchTimeout
 from gallery.search.planner import Cover, Way
 from gallery.search.predicates import FALSE, TRUE, All, Masks, On, Predicate, both, known_to_sample
+from gallery.search.running import Planned, run
 from gallery.search.sample import Sample
 from gallery.search.values import Sql, all_sql
 
@@ -90,7 +90,7 @@ def _counted(predicates: list[Predicate]) -> dict[Predicate, Count]:
         parts.append(Sql(f"(select count(*) from {_source(where)} where {where.text})", where.params))
     statement = Sql(f"select {', '.join(part.text for part in parts)}", tuple(v for part in parts for v in part.params))
     try:
-        (row,) = run(statement, Way.GIN, False, _TIMEOUT_MS)
+        (row,) = run(Planned(statement, Way.GIN, False), _TIMEOUT_MS)
     except SearchTimeout:
         return {}
     return {predicate: Count(number, True) for predicate, number in zip(predicates, row, strict=True)}
@@ -106,12 +106,8 @@ def _all_counted(predicates: list[Predicate]) -> list[Count]:
     columns = Sql(", ".join(each.text for each in filters), tuple(v for each in filters for v in each.params))
     source = _source(Sql(columns.text + where.text))
     try:
-        (row,) = run(
-            Sql(f"select {columns.text} from {source} where {where.text}", columns.params + where.params),
-            Way.FREE,
-            False,
-            _TIMEOUT_MS,
-        )
+        statement = Sql(f"select {columns.text} from {source} where {where.text}", columns.params + where.params)
+        (row,) = run(Planned(statement, Way.FREE, False), _TIMEOUT_MS)
     except (SearchTimeout, ValueError):
         return []
     return [Count(number, True) for number in row]

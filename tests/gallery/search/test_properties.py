@@ -27,7 +27,10 @@ many = settings(
 
 @pytest.fixture
 def world(db) -> World:
-    world = make_world(70)
+    return _with_profiles(make_world(70))
+
+
+def _with_profiles(world: World) -> World:
     release = Release.objects.get()
     for key, thresholds in reference.BY_KEY.items():
         shares = {Category(number).label: byte / SCALE for number, byte in thresholds.by_category.items()}
@@ -81,7 +84,7 @@ def spread_world(db, monkeypatch) -> Iterator[World]:
     monkeypatch.setattr(sample, "SMALL_SITE", 0)
     monkeypatch.setattr(planner, "_GIN_START", 0.0)  # so that few posts are enough to choose either way
     partitions.make_ahead(7 * partitions.SIZE)
-    world = make_world(70, spread=12_007)
+    world = _with_profiles(make_world(70, spread=12_007))
     sample.forget()
     yield world
     sample.forget()
