@@ -76,7 +76,9 @@ def test_a_part_of_a_split_is_those_pictures(source: Path, ours: release.Release
 
 
 def test_of_a_tag_that_it_lacks_a_release_finds_none(source: Path, ours: release.ReleaseFolder, tmp_path: Path) -> None:
-    wide = Vocabulary(["new", *ours.vocabulary.names], ["meta", *ours.vocabulary.categories], [1] * 33)
+    wide = Vocabulary(
+        ["new", *ours.vocabulary.names], ["meta", *ours.vocabulary.categories], [1] * (len(ours.vocabulary) + 1)
+    )
     split = compare.judge(ours, sample(source, tmp_path), wide)
     narrow = compare.judge(ours, sample(source, tmp_path), ours.vocabulary)
     assert split.last.histogram.no[0, 0] == 24
