@@ -79,7 +79,11 @@ class Excitation:
     """torchvision's SqueezeExcitation: weighs each channel by what all of them hold."""
 
     def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
-        self.layers = [(conv.weight.flatten(1).to(dtype), conv.bias.to(dtype)) for conv in (module.fc1, module.fc2)]
+        # copies: a view would keep the whole file that the weights came from in memory
+        self.layers = [
+            (conv.weight.flatten(1).to(dtype, copy=True), conv.bias.to(dtype, copy=True))
+            for conv in (module.fc1, module.fc2)
+        ]
 
     def __call__(self, maps: Tensor) -> Tensor:
         first, second = self.layers

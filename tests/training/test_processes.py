@@ -1,6 +1,7 @@
 """Two real processes: they share the pictures without overlap and learn what one process learns."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from tests.training import made
 from training import config, train
 
+ROOT = Path(__file__).parents[2]
 SETTINGS = (*made.FAST, "train.epochs=2", "train.batch_size=8", "train.evaluate_every=2", "model.dropout=0.1")
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 SPY = """
@@ -56,7 +58,8 @@ def test_two_processes_learn_what_one_learns(shapes: Path, tmp_path: Path, setti
     alone = train.train(config.read("tiny", whole), shapes, tmp_path / "one", None, None)
     (tmp_path / "spy.py").write_text(SPY)
     command = [*LAUNCH, tmp_path / "spy.py", tmp_path, "tiny", "--dataset", shapes, "--run-folder", tmp_path / "two"]
-    result = subprocess.run([*map(str, command), *told(whole)], capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # the script lies elsewhere
+    result = subprocess.run([*map(str, command), *told(whole)], capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr[-2000:]
     one, two = losses(alone.folder), losses(tmp_path / "two")
     assert len(one) > 3 and [line[0] for line in one] == [line[0] for line in two]

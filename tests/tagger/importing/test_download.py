@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 
 from tagger import release
@@ -19,7 +20,9 @@ from tests.tagger.importing.test_onnx_model import joytag
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[hubs.Hub]:
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[hubs.Hub]:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)  # the trainer's modules set both
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     (tmp_path / "made").mkdir()
     joytag(tmp_path / "made")
     files = {file.name: file.read_bytes() for file in (tmp_path / "made").iterdir()}
