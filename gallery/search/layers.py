@@ -65,7 +65,10 @@ def predicted(value: tuple[str, Ranges], context: Context) -> Predicate:
     """What the release said, whatever people and thresholds say: 0 when it said nothing of the tag."""
     name, ranges = value
     ids = context.names.ids(name)
-    return Said(ids[0], tuple(ids), ranges) if ids else NOTHING
+    if not ids:
+        return NOTHING
+    known = context.names.find(name)
+    return Said(ids[0], tuple(ids), ranges, known.category != Category.RATING and not known.deprecated)
 
 
 def of_release(name: str, context: Context) -> Predicate:

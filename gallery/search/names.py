@@ -15,9 +15,9 @@ WILDCARD_TAGS = 100  # as Danbooru
 
 
 _LOAD = """
-    select name, false, id, name, category from tag where name = any(%(names)s)
+    select name, false, id, name, category, deprecated from tag where name = any(%(names)s)
     union all
-    select a.name, true, t.id, t.name, t.category
+    select a.name, true, t.id, t.name, t.category, t.deprecated
       from tag_alias a join tag t on t.id = a.tag_id where a.name = any(%(names)s)
 """
 
@@ -29,6 +29,7 @@ class Known:
     id: int
     name: str
     category: int
+    deprecated: bool = False
 
 
 @dataclass

@@ -233,7 +233,7 @@ def covers(predicate: Predicate, sample: Sample | None = None) -> Iterator[Cover
     for number in range(len(required), 0, -1):
         yield Cover(tuple(sorted(required[:number])), True)
     for child in children:
-        if isinstance(child, Said) and child.at_least:
+        if isinstance(child, Said) and child.listed and child.at_least:
             yield Cover((child.tag_id,), True, child.names)
         if isinstance(child, Any) and (tags := _one_of_each(child, sample)):
             yield Cover(tuple(sorted(tags)), False)

@@ -38,12 +38,14 @@ class Said:
     """What the release said of the tag, whatever people and thresholds say, lies in these ranges of bytes.
 
     The index row says it: its byte, unless that overruled the release's. `names` are all ids of the tag, those
-    of tags now aliased to it included.
+    of tags now aliased to it included. `listed` is false where a prediction alone may keep the tag out of the index:
+    of several ratings one stays, and deprecated tags are not predicted.
     """
 
     tag_id: int
     names: tuple[int, ...]
     ranges: Ranges
+    listed: bool = True
 
     @property
     def at_least(self) -> float:
