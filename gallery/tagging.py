@@ -166,7 +166,7 @@ def fill_features(seconds: float = 20) -> int:
     deadline, done = time.monotonic() + seconds, 0
     with _in_use, _freed_when_idle():
         tagger = _active_tagger()
-        if tagger and not hasattr(tagger.predictor.engine, "answer"):
+        if tagger and tagger.predictor.release.camie is None:  # other people's models answer tags alone
             features.none_to_come(tagger.release_id)
             return 0
         while tagger and time.monotonic() < deadline and not _stopping.is_set() and not Post.objects.waiting().exists():
