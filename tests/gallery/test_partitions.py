@@ -9,6 +9,16 @@ from gallery.models import TagIndex
 from tests.gallery.making import make_post
 
 
+@pytest.fixture(autouse=True)
+def alone(db) -> None:
+    """A partition is only made where nobody reads the index: end what another test's thread left open."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'"
+        )
+
+
 def partition_of(post_id: int) -> str:
     with connection.cursor() as cursor:
         cursor.execute("select tableoid::regclass::text from tag_index where post_id = %s", [post_id])

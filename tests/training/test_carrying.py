@@ -79,7 +79,7 @@ def test_a_run_says_what_it_carried_over(release, tmp_path: Path, how: str, tags
     rows = [made.row(number) for number in range(24)]
     source = dataset.write(tmp_path / "data", {"train": rows[:16], "validation": rows[16:]}, {})
     settings = ["train.epochs=1", "train.batch_size=8", "train.threads=1", "data.minimum_count=1",
-                "model.frozen_stages=0", f"data.vocabulary={how}"]  # fmt: skip
+                "model.frozen_stages=0", "train.cache_activations=0", f"data.vocabulary={how}"]  # fmt: skip
     run = train.train(config.read("finetune", settings), source, tmp_path / "run", release.folder, None)
     carried = json.loads((run.folder / "carried.json").read_text())
     assert len(Vocabulary.read(run.vocabulary)) == tags
