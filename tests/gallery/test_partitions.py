@@ -15,7 +15,7 @@ def alone(db) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
-            " where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'"
+            " where datname = current_database() and pid <> pg_backend_pid() and state like 'idle in transaction%'"
         )
 
 
