@@ -61,7 +61,7 @@ def test_near_copies_are_asked_about_and_look_alikes_found(site: Site, page: Pag
 
     page.goto(f"{site.address}/posts/{child}/")
     expect(page.get_by_label("Parent and children").get_by_role("link")).to_have_count(2)
-    page.locator("#more").scroll_into_view_if_needed()
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
     expect(page.locator(f"#more .strip a[href='/posts/{first}/']")).to_be_visible(timeout=20_000)
 
     page.goto(f"{site.address}/similar/")
