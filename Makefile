@@ -22,11 +22,11 @@ format:   ## put the code into shape
 bench:    ## time what a person waits for: first page, upload, tags on screen
 	$(RUN) python -m tests.benchmarks.loop
 bench-search: ## measure search against two peers: make bench-search POSTS=1000000
-	$(RUN) python -m tests.benchmarks.search --posts $(or $(POSTS),100000)
+	$(RUN) python -m tests.benchmarks.search --posts $(or $(POSTS),100000) $(if $(KEEP),--keep $(KEEP))
 bench-suggest: ## measure suggestions while somebody types: make bench-suggest POSTS=100000
-	$(RUN) python -m tests.benchmarks.suggest --posts $(or $(POSTS),100000)
+	$(RUN) python -m tests.benchmarks.suggest --posts $(or $(POSTS),100000) $(if $(KEEP),--keep $(KEEP))
 bench-pages: ## time whole pages over HTTP: make bench-pages POSTS=1000000
-	$(RUN) python -m tests.benchmarks.pages --posts $(or $(POSTS),50000)
+	$(RUN) python -m tests.benchmarks.pages --posts $(or $(POSTS),50000) $(if $(KEEP),--keep $(KEEP))
 bench-loading: ## measure how a tagger of full size is loaded
 	$(RUN) python -m tests.benchmarks.loading
 bench-tagging: ## measure tagging against onnxruntime and the original app's way

@@ -17,11 +17,10 @@ from pathlib import Path
 from urllib.parse import quote_plus
 
 import numpy as np
-import psycopg
 
 from tests import stack
-from tests.benchmarks import stage
-from tests.benchmarks.collection import Collection, fill
+from tests.benchmarks import kept, stage
+from tests.benchmarks.collection import Collection
 
 WARM, TIMED = 10, 60
 
@@ -94,16 +93,10 @@ def queries(make: Callable[[], str], pages: int = 10) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--posts", type=int, default=50_000)
+    kept.add_options(parser, 50_000)
     asked = parser.parse_args()
-    folder = stage.start_django()
-    from django.conf import settings
-
+    folder, collection = kept.start(asked.posts, asked.keep)
     Path(folder / "data" / "static").mkdir(parents=True, exist_ok=True)
-    with psycopg.connect(settings.DATABASE_URL) as filling:
-        collection = fill(filling, asked.posts)
-    with psycopg.connect(settings.DATABASE_URL, autocommit=True) as vacuuming:
-        vacuuming.execute("vacuum (analyze)")
     connection = http.client.HTTPConnection("127.0.0.1", start_server(), timeout=60)
     rows, last = [], {}
     for name, make in addresses(collection).items():

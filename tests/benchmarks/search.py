@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 
 import numpy as np
 import psycopg
 
-from tests.benchmarks import crowd, peers, stage
-from tests.benchmarks.collection import Collection, fill
+from tests.benchmarks import crowd, kept, peers, stage
+from tests.benchmarks.collection import Collection
 from tests.benchmarks.queries import Query, Reference, make_queries
 
 BALANCED = 89  # 0.35 as a byte
@@ -177,7 +176,7 @@ def run_crowd(queries: list[Query], collection: Collection) -> crowd.Crowd:
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--posts", type=int, default=1_000_000)
+    kept.add_options(parser, 1_000_000)
     parser.add_argument("--peers", default=",".join(PEERS), help="danbooru,szurubooru (both is the default) or none")
     parser.add_argument("--no-crowd", action="store_true", help="leave the eight clients out")
     return parser.parse_args()
@@ -185,17 +184,10 @@ def options() -> argparse.Namespace:
 
 def main() -> None:
     asked = options()
-    stage.start_django()
+    _, collection = kept.start(asked.posts, asked.keep)
     from django.conf import settings
-    from django.db import connection
 
     url = settings.DATABASE_URL
-    began = time.perf_counter()
-    with psycopg.connect(url) as filling:
-        collection = fill(filling, asked.posts)
-    with connection.cursor() as cursor:
-        cursor.execute("vacuum (analyze) tag_index, prediction, post, tag, verdict")
-    print(f"made {asked.posts:,} posts in {time.perf_counter() - began:.0f} s", flush=True)
     queries, reference = make_queries(collection), Reference(collection)
     pages, counts, errors = run_ours(queries, collection, reference)
     size = index_bytes(asked.posts, url)

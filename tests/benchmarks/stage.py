@@ -7,21 +7,27 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 
-def start_django() -> Path:
-    """Start embedded servers with durability on in a temporary folder, migrate, and return the folder."""
+def start_django(keep: Path | None = None, before: Callable[[str], None] = lambda url: None) -> Path:
+    """Start embedded servers with durability on, migrate, and return their folder: a temporary one, or that to `keep`.
+
+    `before` is called with the database's address before the site connects to it.
+    """
     from gallery.launch import embedded
 
-    folder = Path(tempfile.mkdtemp(prefix="manabooru-bench-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = keep or Path(tempfile.mkdtemp(prefix="manabooru-bench-"))
+    if not keep:
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
     servers = embedded.start(folder / "servers")
     atexit.register(servers.stop)
+    _forget_cached(servers.redis_url)
+    before(servers.database_url)
     os.environ |= {
         "DATABASE_URL": servers.database_url,
         "REDIS_URL": servers.redis_url,
@@ -35,6 +41,14 @@ def start_django() -> Path:
     django.setup()
     call_command("migrate", verbosity=0)
     return folder
+
+
+def _forget_cached(redis_url: str) -> None:
+    """What an earlier run on a kept folder left in Redis."""
+    import redis
+
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
 
 
 def join_django() -> None:

@@ -12,8 +12,7 @@ import os
 import numpy as np
 import psycopg
 
-from tests.benchmarks import stage
-from tests.benchmarks.collection import fill
+from tests.benchmarks import kept, stage
 
 ASKED = 400
 KINDS = ("prefix", "any word", "typo", "negated")
@@ -73,16 +72,12 @@ def questions(ranked: list[str], rng: np.random.Generator) -> list[tuple[str, st
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--posts", type=int, default=int(os.environ.get("POSTS", "100000")))
-    posts = parser.parse_args().posts
-    stage.start_django()
-    url = os.environ["DATABASE_URL"]
-    with psycopg.connect(url) as filling:
-        fill(filling, posts)
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("vacuum analyze")
+    kept.add_options(parser, int(os.environ.get("POSTS", "100000")))
+    asked = parser.parse_args()
+    kept.start(asked.posts, asked.keep)
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
         ranked = rename(connection, np.random.default_rng(5))
-    ask(posts, ranked)
+    ask(asked.posts, ranked)
 
 
 def ask(posts: int, ranked: list[str]) -> None:
