@@ -52,78 +52,74 @@ def blob_id(content: bytes) -> str:
     return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
 
 
-def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class Handler(BaseHTTPRequestHandler):
+    hub: Hub
+    protocol_version = "HTTP/1.1"
 
-        def log_message(self, *words: object) -> None:
-            """Says nothing."""
+    def log_message(self, *words: object) -> None:
+        """Says nothing."""
 
-        def do_HEAD(self) -> None:
-            self.answer(with_body=False)
+    def do_HEAD(self) -> None:
+        self.answer(with_body=False)
 
-        def do_GET(self) -> None:
-            self.answer(with_body=True)
+    def do_GET(self) -> None:
+        self.answer(with_body=True)
 
-        def answer(self, with_body: bool) -> None:
-            path = self.path.split("?")[0]
-            hub.requests.append((self.command, path, self.headers.get("Range")))
-            asked = path.removeprefix(f"/api/models/{hub.repository}/revision/")
-            if re.fullmatch("main|[0-9a-f]{40}", asked):
-                return self.send(200, json.dumps(hub.listing()).encode(), {"Content-Type": "application/json"}, True)
-            prefix = f"/{hub.repository}/resolve/{COMMIT}/"
-            if path.startswith(prefix) and path.removeprefix(prefix) in hub.files:
-                return self.send_file(path.removeprefix(prefix), with_body)
-            error = "RevisionNotFound" if hub.repository in path else "RepoNotFound"
-            return self.send(404, b"{}", {"X-Error-Code": error}, with_body)
+    def answer(self, with_body: bool) -> None:
+        path = self.path.split("?")[0]
+        self.hub.requests.append((self.command, path, self.headers.get("Range")))
+        asked = path.removeprefix(f"/api/models/{self.hub.repository}/revision/")
+        if re.fullmatch("main|[0-9a-f]{40}", asked):
+            return self.send(200, json.dumps(self.hub.listing()).encode(), {"Content-Type": "application/json"}, True)
+        prefix = f"/{self.hub.repository}/resolve/{COMMIT}/"
+        if path.startswith(prefix) and path.removeprefix(prefix) in self.hub.files:
+            return self.send_file(path.removeprefix(prefix), with_body)
+        error = "RevisionNotFound" if self.hub.repository in path else "RepoNotFound"
+        return self.send(404, b"{}", {"X-Error-Code": error}, with_body)
 
-        def send_file(self, name: str, with_body: bool) -> None:
-            content = hub.files[name]
-            etag = checksum(content) if name in hub.large else blob_id(content)
-            headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{etag}"', "Accept-Ranges": "bytes"}
-            if name in hub.large:
-                headers |= {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(len(content))}
-            if name in hub.damaged:
-                content = content[:-1] + bytes([content[-1] ^ 1])
-            status, wanted = 200, self.headers.get("Range")
-            if wanted:
-                start = int(wanted.removeprefix("bytes=").split("-")[0])
-                headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-                status, content = 206, content[start:]
-            if with_body and name in hub.hold:
-                self.send_slowly(status, content, headers, hub.hold[name])
-            else:
-                self.send(status, content, headers, with_body, hub.cut.pop(name, None) if with_body else None)
+    def send_file(self, name: str, with_body: bool) -> None:
+        content = self.hub.files[name]
+        etag = checksum(content) if name in self.hub.large else blob_id(content)
+        headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{etag}"', "Accept-Ranges": "bytes"}
+        if name in self.hub.large:
+            headers |= {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(len(content))}
+        if name in self.hub.damaged:
+            content = content[:-1] + bytes([content[-1] ^ 1])
+        status, wanted = 200, self.headers.get("Range")
+        if wanted:
+            start = int(wanted.removeprefix("bytes=").split("-")[0])
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            status, content = 206, content[start:]
+        if with_body and name in self.hub.hold:
+            self.send_slowly(status, content, headers, self.hub.hold[name])
+        else:
+            self.send(status, content, headers, with_body, self.hub.cut.pop(name, None) if with_body else None)
 
-        def send_slowly(self, status: int, body: bytes, headers: dict[str, str], first: int) -> None:
-            self.send(status, body, headers, with_body=False)
-            try:
-                self.wfile.write(body[:first])
-                self.wfile.flush()
-                hub.free.wait(60)
-                self.wfile.write(body[first:])
-            except OSError:  # whoever asked has gone
-                self.close_connection = True
+    def send_slowly(self, status: int, body: bytes, headers: dict[str, str], first: int) -> None:
+        self.send(status, body, headers, with_body=False)
+        try:
+            self.wfile.write(body[:first])
+            self.wfile.flush()
+            self.hub.free.wait(60)
+            self.wfile.write(body[first:])
+        except OSError:  # whoever asked has gone
+            self.close_connection = True
 
-        def send(
-            self, status: int, body: bytes, headers: dict[str, str], with_body: bool, cut: int | None = None
-        ) -> None:
-            self.send_response(status)
-            for key, value in headers.items():
-                self.send_header(key, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if with_body:
-                self.wfile.write(body[:cut])
-            if cut is not None:
-                self.close_connection = True
-
-    return Handler
+    def send(self, status: int, body: bytes, headers: dict[str, str], with_body: bool, cut: int | None = None) -> None:
+        self.send_response(status)
+        for key, value in headers.items():
+            self.send_header(key, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if with_body:
+            self.wfile.write(body[:cut])
+        if cut is not None:
+            self.close_connection = True
 
 
 @contextmanager
 def running(hub: Hub) -> Iterator[Hub]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(hub))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("OfHub", (Handler,), {"hub": hub}))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     hub.address = f"http://127.0.0.1:{server.server_port}"
