@@ -157,7 +157,7 @@ def test_a_release_is_compared_activated_and_removed(site: Site, page: Page) -> 
     page.get_by_role("link", name="sent (random)").first.click()
     page.get_by_text("Remove", exact=True).click()
     page.get_by_role("button", name="Remove it for good").click()
-    expect(page.locator("body")).to_contain_text("sent (random) is removed")
+    expect(page.locator("#messages")).to_contain_text("sent (random) is removed")
     assert eventually(lambda: not (site.data / "releases" / "sent").exists(), 10)
 
 

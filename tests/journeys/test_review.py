@@ -54,8 +54,8 @@ def test_keys_answer_skip_go_back_and_undo(site: Site, new_page: NewPage) -> Non
     third = press(page, "n", second)
     assert press(page, "ArrowRight", third) != third
     expect(page.get_by_role("status").filter(has_text="2 answered")).to_be_visible()
-    press(page, "ArrowLeft", asked(page))
-    press(page, "u", third)
+    assert press(page, "ArrowLeft", asked(page)) == third
+    assert press(page, "u", third) == second
     expect(page.get_by_role("status").filter(has_text="1 answered")).to_be_visible()
 
 
