@@ -38,7 +38,7 @@ def number_of(page: Page, row: int) -> str:
 
 
 def test_near_copies_are_asked_about_and_look_alikes_found(site: Site, page: Page, tmp_path: Path) -> None:
-    one, two = seed_pictures(("Noto Emoji", "Openclipart"))
+    one, two = seed_pictures(("Fluent Emoji", "Twemoji"))
     sign_in(page, site)
     send(page, site, one, two)
     first, second = number_of(page, 0), number_of(page, 1)
