@@ -114,8 +114,8 @@ def _some_ids(total: int, oldest: int, newest: int, size: int) -> list[int] | No
     if total <= size:
         return None
     span = newest - oldest + 1
-    drawn = np.random.default_rng().integers(oldest, newest + 1, int(size * span / total))
-    return np.unique(drawn).tolist()
+    drawn = np.random.default_rng().choice(span, min(span, int(size * span / total)), replace=False, shuffle=False)
+    return (np.sort(drawn) + oldest).tolist()
 
 
 def _packed(rows: list[tuple], total: int, newest: int) -> Sample:
