@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from django.core.cache import cache
 
 from gallery import batching, releasing, sweeping, tagging
 from gallery.likeness import features, search
@@ -11,15 +10,8 @@ RNG = np.random.default_rng(7)
 
 
 @pytest.fixture(autouse=True)
-def data(settings, tmp_path, monkeypatch):
-    settings.DATA_DIR = tmp_path
-    settings.MEDIA_ROOT = tmp_path / "media"
-    settings.RELEASES_DIR = tmp_path / "releases"
-    settings.TAGGER_THREADS = 1
-    settings.TAGGER_IDLE_SECONDS = 0
-    monkeypatch.setattr(tagging, "_loaded", None)
-    cache.clear()
-    return tmp_path
+def data(tagging_site):
+    return tagging_site
 
 
 def test_a_feature_keeps_its_direction():

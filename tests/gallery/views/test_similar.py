@@ -18,15 +18,8 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def data(settings, tmp_path, monkeypatch):
-    settings.DATA_DIR = tmp_path
-    settings.MEDIA_ROOT = tmp_path / "media"
-    settings.RELEASES_DIR = tmp_path / "releases"
-    settings.TAGGER_THREADS = 1
-    settings.TAGGER_IDLE_SECONDS = 0
-    monkeypatch.setattr(tagging, "_loaded", None)
-    cache.clear()
-    return tmp_path
+def data(tagging_site):
+    return tagging_site
 
 
 @pytest.fixture
