@@ -38,6 +38,8 @@ def ways(release: Release) -> Ways:
     """Only our own model has two stages, and only other people's run by an engine of choice."""
     if release.config.get("kind") == "onnx":
         return Ways([Stage.REFINED], list(Engine.values))
+    if release.config.get("kind") == "vit":
+        return Ways([Stage.REFINED], [Engine.AUTO])
     full = release.config.get("architecture", {}).get("stages") != "initial"
     return Ways([Stage.REFINED, Stage.INITIAL] if full else [Stage.INITIAL], [Engine.AUTO])
 
@@ -145,7 +147,8 @@ def facts(release: Release, living: list[workers.Worker] | None = None) -> Facts
     # In exact mode the worker computes in 32 bits, whatever the weights are stored in.
     bits = 16 if release.mode == Mode.FAST else 32
     stored = sizes.get(weights.get("file", ""), 0)
-    backbone = release.config.get("architecture", {}).get("backbone", "unknown")
+    usual = "vision transformer of JoyTag" if release.config.get("kind") == "vit" else "unknown"
+    backbone = release.config.get("architecture", {}).get("backbone", usual)
     return Facts(
         disk=sum(sizes.values()),
         memory=stored * bits // _STORED_BITS.get(weights.get("dtype"), bits),

@@ -260,7 +260,7 @@ def _free(last_used: float) -> None:
     global _loaded
     with _in_use:
         if last_used == _last_used and _loaded:
-            from tagger.batching import free_memory
+            from tagger.memory import free_memory
 
             _loaded = None
             free_memory()

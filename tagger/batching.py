@@ -3,10 +3,7 @@
 The limit is found when the model is loaded, halved when memory runs out, and grown again when that has passed.
 """
 
-import ctypes
-import gc
 import logging
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tagger.inference import Prediction, Predictor
+from tagger.memory import free_memory
 
 logger = logging.getLogger(__name__)
 
@@ -128,15 +126,3 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return any(words in str(error).lower() for words in _NO_MEMORY)
-
-
-def free_memory() -> None:
-    """Give back to the device and the system what is no longer used."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
-        if trim is not None:
-            trim(0)

@@ -18,6 +18,7 @@ from tagger.compiled import OpenVinoBackbone, installed
 from tagger.context import TagKeys, used_tags
 from tagger.fast import has_amx
 from tagger.fused import FusedBackbone, can_fuse
+from tagger.memory import keep_memory
 from tagger.model import CamieTagger
 from tagger.release import ReleaseError, ReleaseFolder
 
@@ -66,6 +67,7 @@ class CamieEngine:
     @torch.inference_mode()
     def _suit_processor(self, runtime: str, threads: int) -> None:
         model, side = self.model, self.release.preprocess.size
+        keep_memory()
         if runtime == "openvino" and not installed():
             raise ReleaseError("openvino is not installed; run pip install openvino.")
         if runtime == "openvino":

@@ -60,15 +60,15 @@ class Gate:
 def why_not(release: ReleaseFolder, device: str = "auto") -> str | None:
     """The sentence why fast mode can't be had on this machine; None when it can. Loads nothing."""
     if device.startswith("cuda") or (device == "auto" and has_cuda()):
-        if release.camie is None:
-            return "Fast mode on a GPU needs a release of this program's own kind; ONNX models run as published."
+        if release.kind == "onnx":
+            return "Fast mode on a GPU needs a release that torch runs; ONNX models run as published."
         return None
     if not has_amx():
         return (
             "Fast mode needs a GPU or a processor with AMX, which computes in bfloat16;"
             " without it lower precision is not faster."
         )
-    if release.camie is None and importlib.util.find_spec("openvino") is None:
+    if release.kind == "onnx" and importlib.util.find_spec("openvino") is None:
         return "Fast mode of an ONNX model needs OpenVINO; run pip install openvino."
     return None
 

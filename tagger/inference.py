@@ -1,7 +1,8 @@
 """Tags pictures with a release of any kind: batches in, packed arrays out.
 
 Knows no profiles: it cuts only at the score floor. What runs the model is an engine: torch for our own architecture
-(tagger/camie.py), onnxruntime or OpenVINO for other people's (tagger/onnx.py). Callers see only `Predictor`.
+(tagger/camie.py) and JoyTag's (tagger/vit.py), onnxruntime or OpenVINO for other people's (tagger/onnx.py). Callers
+see only `Predictor`.
 
 Mode exact computes in 32 bits, from pixels decoded as in training. Mode fast takes the lower precision that this
 machine has, faster or not, and decodes large JPEGs smaller; tagger/fast.py says whether it is worth having and
@@ -143,6 +144,12 @@ def open_engine(
     """The engine that runs this kind of release. Raises ReleaseError with the remedy."""
     if engine not in ENGINES:
         raise ReleaseError(f"No engine is called {engine!r}; use one of {', '.join(ENGINES)}.")
+    if release.kind == "vit":
+        if engine not in ("auto", "torch"):
+            raise ReleaseError(f"The release {release.name} runs with torch; leave the engine at auto.")
+        from tagger.vit import VitEngine
+
+        return VitEngine(release, device, threads, mode)
     if release.descriptor is not None:
         if engine == "torch":
             raise ReleaseError(f"The release {release.name} is an ONNX model; run it with onnxruntime or openvino.")

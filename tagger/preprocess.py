@@ -106,7 +106,7 @@ class Preprocess:
         if self.alpha == "composite" and image.has_transparency_data:
             image = image.convert("RGBA")
             return Image.alpha_composite(Image.new("RGBA", image.size, (*self.pad_color, 255)), image).convert("RGB")
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
 
     def place(self, image: Image.Image) -> Image.Image:
         """RGB of any size to RGB of size x size."""

@@ -8,7 +8,8 @@
                         "score_floor": 0.10, "max_predictions": 256, "exclusive_categories": ["rating"]}
     model.safetensors  published key names
                        A release of kind "onnx" has, instead of architecture and preprocess, "descriptor": {...}, as
-                       tagger/descriptor.py has it, and a .onnx file for weights
+                       tagger/descriptor.py has it, and a .onnx file for weights; one of kind "vit" has a descriptor,
+                       and an architecture as tagger/vit.py has it
     vocabulary.json    as tagger/vocabulary.py has it
     thresholds.json    as tagger/thresholds.py has it
     metrics.json       what was measured, for people and pages
@@ -46,8 +47,9 @@ VERSION = 1
 KINDS = {
     "camie": ("architecture", "preprocess", "weights"),
     "onnx": ("descriptor", "weights"),
+    "vit": ("architecture", "descriptor", "weights"),
 }
-ENDINGS = {"camie": ".safetensors", "onnx": ".onnx"}
+ENDINGS = {"camie": ".safetensors", "onnx": ".onnx", "vit": ".safetensors"}
 DTYPES = ("float16", "bfloat16", "float32")
 DEFAULTS = {
     "licence": "",
@@ -82,9 +84,14 @@ class ReleaseFolder:
         """Of our own model. Raises ReleaseError for another project's, which can be used but not trained."""
         if self.camie is None:
             raise ReleaseError(
-                f"The release {self.name} is another project's ONNX model; start from a release of this program's own."
+                f"The release {self.name} is another project's {'ONNX ' if self.kind == 'onnx' else ''}model;"
+                " start from a release of this program's own."
             )
         return self.camie
+
+    @property
+    def kind(self) -> str:
+        return self.config["kind"]
 
     @property
     def stage(self) -> str:
@@ -139,7 +146,7 @@ def read(folder: Path | str) -> ReleaseFolder:
 
 
 def _model(config: Mapping[str, Any]) -> tuple[Architecture | None, Descriptor | None, Preprocess]:
-    if config["kind"] == "onnx":
+    if config["kind"] != "camie":
         descriptor = Descriptor.from_config(config["descriptor"])
         return None, descriptor, descriptor.preprocess
     return Architecture.from_config(config["architecture"]), None, Preprocess.from_config(config["preprocess"])

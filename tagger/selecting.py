@@ -28,10 +28,12 @@ def select_one(scores: np.ndarray, floor: float, most: int, activation: str) -> 
     Most confident first; equal confidences go by index.
     """
     limit = floor if activation == "identity" else math.log(floor / (1 - floor)) - _MARGIN
-    tags = np.flatnonzero(scores >= np.float32(limit))
+    tags = (scores >= np.float32(limit)).nonzero()[0]
     confidences = scores[tags]
     if activation == "sigmoid":
-        confidences = 1 / (1 + np.exp(-confidences))
+        np.exp(np.negative(confidences, confidences), confidences)
+        confidences += 1
+        np.reciprocal(confidences, confidences)
     if len(tags) > _CROWD * most:
         place = len(tags) - most
         kept = confidences >= np.partition(confidences, place)[place]

@@ -64,16 +64,19 @@ def run(options: argparse.Namespace) -> ReleaseFolder:
         from tagger.importing.camie_v1 import import_camie_v1
 
         return import_camie_v1(source, options.out, stages=options.stages, **names)
+    names |= {"descriptor": published.descriptor, "licence": published.licence}
+    if options.kind == "joytag" and is_vit(source):
+        from tagger.importing.joytag import import_vit
+
+        return import_vit(source, options.out, **names)
     from tagger.importing.onnx_model import import_onnx
 
-    return import_onnx(
-        source,
-        options.out,
-        descriptor=published.descriptor,
-        model_file=published.model_file,
-        licence=published.licence,
-        **names,
-    )
+    return import_onnx(source, options.out, model_file=published.model_file, **names)
+
+
+def is_vit(source: Path) -> bool:
+    """Whether JoyTag's safetensors are there, and its ONNX file, which needs no torch, is not."""
+    return (source / "model.safetensors").is_file() and not any(source.glob("*.onnx"))
 
 
 def report(options: argparse.Namespace, *, files: dict[str, int] | None) -> None:

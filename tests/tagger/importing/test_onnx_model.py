@@ -214,7 +214,8 @@ def test_a_wrong_descriptor_is_a_sentence_and_writes_nothing(
     ("kind", "file", "sentence"),
     [
         ("camie-v2", "camie-tagger-v2.safetensors", "lacks camie-tagger-v2.onnx; camie-tagger-v2.safetensors cannot"),
-        ("joytag", "model.safetensors", "lacks model.onnx; model.safetensors cannot be used for it"),
+        ("joytag", "model.safetensors", "lacks config.json, which says how model.safetensors is built"),
+        ("joytag", "nothing.txt", "lacks model.onnx; get the ONNX file"),
         ("wd-v3", "nothing.txt", "lacks model.onnx; get the ONNX file"),
     ],
 )
