@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from tagger import jpeg
+from tagger import jpeg, tuning
 from tagger import release as releases
 from tagger.architecture import Architecture
 from tagger.compiled import OpenVinoBackbone, installed
@@ -56,11 +56,14 @@ class CamieEngine:
         self.dtype = FAST[self.device.type] if mode == "fast" else torch.float32
         self.model = load_model(release, self.device, self.dtype)
         self.runtime, self.keys = "torch", None
+        self.quickest: tuning.Quickest | None = None
         if self.device.type == "cpu":
             best = "openvino" if mode == "fast" and installed() and has_amx() else "torch"
             self._suit_processor(best if runtime == "auto" else runtime, threads)
         elif runtime == "openvino":
             raise ReleaseError("OpenVINO runs on the CPU here; use torch for cuda.")
+        else:
+            self.quickest = self._quickest(exact=mode == "exact")
         self.jpegs = jpeg.open_decoder(release.preprocess, self.device)
         self.batch_size = max(1, PIXELS_A_PASS[self.device.type] // release.preprocess.size**2)
 
@@ -78,6 +81,19 @@ class CamieEngine:
         if architecture.stages == "full" and architecture.attention == "chunk":
             self.keys = TagKeys(model)
 
+    @torch.inference_mode()
+    def _quickest(self, exact: bool) -> tuning.Quickest:
+        with exact_products():
+            return tuning.on_cuda(
+                self.model.features,
+                self.model.initial,
+                device=self.device,
+                dtype=self.dtype,
+                side=self.release.preprocess.size,
+                folder=self.release.folder,
+                exact=exact,
+            )
+
     def prepare(self, image: Image.Image) -> np.ndarray:
         """float32 [3, S, S]"""
         return self.release.preprocess(image)
@@ -94,6 +110,7 @@ class CamieEngine:
             logger.warning("%s overflows in half precision: going on in bfloat16", self.release.name)
             self.dtype = torch.bfloat16
             self.model.to(self.dtype)
+            self.quickest = None  # what was recorded or compiled still computes in half precision
             logits, features = self._pass(pixels)
         return logits.float().cpu().numpy(), features.half().cpu().numpy()
 
@@ -116,7 +133,7 @@ class CamieEngine:
     def _features(self, pixels: np.ndarray) -> Tensor:
         """[B, 3, S, S] -> [B, feature_size]"""
         images = torch.from_numpy(pixels).to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
-        return self.model.features(images)
+        return (self.quickest or self.model.features)(images)
 
     def _used_tags(self, features: Tensor, context: Tensor) -> Tensor:
         if self.keys is None:

@@ -59,9 +59,7 @@ class VitArchitecture:
             raise ReleaseError(f"The model is a {kind}, not a ViT as JoyTag is; use its ONNX file.")
         given = {key: value for key, value in config.items() if key not in TRAINING}
         if unknown := sorted(set(given) - {field.name for field in fields(cls)}):
-            raise ReleaseError(
-                f"The model's config.json has unknown settings: {', '.join(unknown)}; use its ONNX file."
-            )
+            raise ReleaseError(f"Its config.json has unknown settings ({', '.join(unknown)}); use its ONNX file.")
         try:
             return cls(**given)
         except TypeError as error:

@@ -121,3 +121,14 @@ def test_check_fast_says_what_it_found(folder: Path, tmp_path: Path, capsys: pyt
     assert fast.gates(folder)["torch bf16"].pictures == 4
     assert command.main(["check-fast", str(tmp_path / "nowhere")]) == 2
     assert "no release folder" in capsys.readouterr().err
+
+
+def test_the_starter_says_what_its_own_check_found() -> None:
+    """In gate.json and on its card, for the pictures that it carries."""
+    starter = Path(fast.__file__).parent / "releases/starter"
+    gate = fast.gates(starter)["torch bf16"]
+    assert gate.pictures == len(fast.calibration_pictures(starter))
+    assert gate.passed == (gate.agreement >= fast.ENOUGH)
+    said = "Passed" if gate.passed else "Refused in bfloat16"
+    assert said in (starter / "card.md").read_text("utf-8")
+    assert f"{gate.agreement:.1%}".replace("%", " %") in (starter / "card.md").read_text("utf-8")

@@ -242,7 +242,7 @@ def test_the_onnx_file_is_taken_where_both_are(tmp_path: Path) -> None:
         ({"cnn_stem": "conv:k=3"}, {}, "layer 'conv:k=3' is not known"),
         ({"n_tags": 6}, {}, "names 5 tags, but its config.json says 6"),
         ({"num_blocks": 3}, {}, "14 missing (blocks.2.norm1.weight"),
-        ({"num_blocks": 1}, {}, "14 unexpected (blocks.1.norm1.weight"),
+        ({"num_blocks": 1}, {}, "14 unexpected (blocks.1.mlp.linear1.bias"),
         ({}, {"norm.weight": torch.ones(31)}, "1 wrong-shaped (norm.weight is (31,), not (32,))"),
     ],
 )
