@@ -11,3 +11,7 @@ if os.environ.get("MANABOORU_LAUNCHED"):  # a web worker whose parent was killed
     die_with_parent()
 
 application = get_wsgi_application()
+
+from gallery.search import sample  # noqa: E402  (the site's own modules need the settings)
+
+sample.warm()

@@ -11,7 +11,8 @@ class Prediction(models.Model):
     People never change it: their word is a Verdict.
     """
 
-    post = models.ForeignKey("gallery.Post", on_delete=models.CASCADE, related_name="predictions")
+    # The index of `prediction_once` begins with the post.
+    post = models.ForeignKey("gallery.Post", on_delete=models.CASCADE, related_name="predictions", db_index=False)
     release = models.ForeignKey("gallery.Release", on_delete=models.CASCADE, related_name="predictions")
     tag_ids = ArrayField(models.IntegerField())
     confidences = models.BinaryField()

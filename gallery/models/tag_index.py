@@ -29,8 +29,11 @@ class TagIndex(models.Model):
 
     class Meta:
         db_table = "tag_index"
-        # New entries gather in a list of at most a megabyte before they are merged: writes cost a third.
-        indexes = [GinIndex(fields=["tag_ids"], name="tag_index_tags", fastupdate=True, gin_pending_list_limit=1024)]
+        indexes = [
+            # New entries gather in a list of at most a megabyte before they are merged: writes cost a third.
+            GinIndex(fields=["tag_ids"], name="tag_index_tags", fastupdate=True, gin_pending_list_limit=1024),
+            models.Index(fields=["updated_at", "post"], name="tag_index_by_change"),
+        ]
 
     def __str__(self) -> str:
         return f"index of post {self.post_id}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gallery.profiles import Thresholds
-from gallery.search import planner, sample
+from gallery.search import planner, sample, shuffling
 from gallery.search.fields import FIELDS, MAX_LIMIT
 from gallery.search.layers import tag_predicate
 from gallery.search.names import Names
@@ -24,16 +24,27 @@ from gallery.search.values import BadValue, Sql, all_sql
 
 TIMEOUT_MS = 3000
 _NO_SCORES = "This site keeps nothing to order by {}: newest first instead."
+_CUT = (
+    f"Only the newest {planner.MOST_WEIGHED:,} or so of these posts are put in this order:"
+    " add a tag that fewer posts have."
+)
 
-# Orders whose first key has an index; together with the post's id, so that equal keys are in order, too.
+# What a row costs along the index of an order's first key; together with the post's id, so that equal keys
+# are in order, too.
 _INDEXED = {
-    "p.created_at",
-    "p.width",
-    "p.height",
-    "p.file_size",
-    "p.md5",
-    "p.width::bigint * p.height",
-    "p.width::float8 / greatest(p.height, 1)",
+    **dict.fromkeys(
+        (
+            "p.created_at",
+            "p.width",
+            "p.height",
+            "p.file_size",
+            "p.md5",
+            "p.width::bigint * p.height",
+            "p.width::float8 / greatest(p.height, 1)",
+        ),
+        planner.ALONG_POSTS,
+    ),
+    "i.updated_at": planner.ALONG_INDEX,
 }
 
 
@@ -49,6 +60,7 @@ class Query:
     forced: Way | None = None
     thresholds: Thresholds = field(default_factory=lambda: Thresholds(1))
     source: Sql | None = None  # what stands for the index when deleted posts are asked for
+    whole: bool = False  # every match is wanted, whatever its place costs
 
     def plan(self, walk: Walk | None) -> Plan:
         """How to find the posts of a walk, or all posts (None)."""
@@ -61,8 +73,13 @@ class Query:
         """Reading in this order behind a row; None where all matches have to be sorted."""
         if self.order.by_id:
             return Walk(wanted, self.order.descending != backwards, beyond[0] if beyond else None)
+        if self.order.seed is not None:
+            return Walk(wanted, lots=shuffling.lots(self.order.seed, beyond, backwards))
+        if self.order.weighed and not self.whole:
+            return Walk(wanted, weighed=True)
         # How far behind the first page a row lies is not known: what begins there is read from all matches' plan.
-        return Walk(wanted, along=True) if self.order.keys[0].text in _INDEXED else None
+        along = _INDEXED.get(self.order.keys[0].text)
+        return Walk(wanted, along=along) if along else None
 
     def rows(
         self,
@@ -77,6 +94,8 @@ class Query:
             return []
         rows: list[tuple[Any, ...]] = []
         plan = self.plan(self.walk(wanted + skipped, beyond, backwards))
+        if plan.cut:
+            self.names.note(_CUT)
         deadline = time.monotonic() + timeout / 1000
         stretches = plan.stretches
         if skipped and all(stretch.way == Way.SCAN for stretch in stretches):
@@ -96,7 +115,8 @@ class Query:
     ) -> Sql:
         """The statement for one stretch of a page."""
         # Of a post read along an order's index, its own id is asked for, which the index has.
-        key = "p.id" if stretch.way == Way.ALONG else "i.post_id"
+        of_posts = stretch.way == Way.ALONG and self.order.keys[0].text.startswith("p.")
+        key = "p.id" if of_posts else "i.post_id"
         where = self._where(plan, stretch)
         if beyond is not None:
             behind = self.order.beyond(beyond, backwards)

@@ -153,7 +153,7 @@ def neighbours(
 def matching_ids(text: str, thresholds: Thresholds, *, viewer: Viewer = None) -> Iterator[int]:
     """Every post that a search finds, in its order, read in batches; raises SearchError."""
     query = prepare(text, thresholds, viewer=viewer)
-    row = None
+    row, query.whole = None, True
     while rows := query.rows(_BATCH, row, timeout=_BATCH_TIMEOUT_MS):
         yield from (each[0] for each in rows)
         row = rows[-1]

@@ -16,6 +16,7 @@ from typing import Any
 
 from gallery.models import Category
 from gallery.profiles import Thresholds
+from gallery.search import shuffling
 from gallery.search.absent import ABSENT_ORDERS
 from gallery.search.errors import PageError, nearest
 from gallery.search.tagcounts import on_count_sql
@@ -81,6 +82,8 @@ class Order:
     keys: tuple[Sql, ...] = ()
     types: tuple[str, ...] = ()
     descending: bool = True
+    seed: int | None = None  # of a shuffled list
+    weighed: bool = False  # the key of each post takes counting
 
     @property
     def by_id(self) -> bool:
@@ -110,8 +113,7 @@ def order_named(name: str | None, thresholds: Thresholds, listed: tuple[int, ...
     meaning = ORDERS.get(name or "id_desc", "random")
     if meaning == "random":
         given = int(name.partition("_")[2] or seed) if name else seed
-        key = Sql("hashint8extended(i.post_id, %s)", (given,))
-        return Order(f"random_{given}", (key,), ("bigint",), descending=False)
+        return Order(f"random_{given}", shuffling.keys(given), ("bigint", "bigint"), descending=False, seed=given)
     if meaning == "custom":
         key = Sql("coalesce(array_position(%s::bigint[], i.post_id), 2147483647)", (listed,))
         return Order("custom", (key,), ("int",), descending=False) if listed else Order("id_desc")
@@ -121,9 +123,10 @@ def order_named(name: str | None, thresholds: Thresholds, listed: tuple[int, ...
     expression, kind = _COLUMNS[column]
     if expression is None:
         return Order(meaning, descending=way == "desc")
+    weighed = callable(expression) or expression == _CHILDREN
     if callable(expression):
         expression = expression(thresholds)
-    return Order(meaning, (Sql(expression),), (kind,), descending=way == "desc")
+    return Order(meaning, (Sql(expression),), (kind,), descending=way == "desc", weighed=weighed)
 
 
 def new_seed() -> int:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
 
 from gallery.partitions import SIZE
-from gallery.search.predicates import All, Any, Condition, Masks, On, Predicate, Said
+from gallery.search import shuffling
+from gallery.search.predicates import All, Any, Condition, Masks, On, Predicate, Said, known_to_sample
 from gallery.search.sample import Sample
 from gallery.search.values import Sql
 
@@ -25,14 +26,19 @@ _TESTED = 0.15  # one tag of one post
 _LISTED = 0.08
 _SKIPPED = 1.0  # what a long list costs for each entry of a short one that it is intersected with
 _GIN_START = 100.0  # of each partition
-_ALONG = 6.0  # a post read in another order, and its row of the tag index
+_SORTED = 4.0  # a match that is joined with its post, and sorted
+ALONG_POSTS = 6.0  # a post read along an index of the posts, and its row of the tag index
+ALONG_INDEX = 3.0  # a row read along an index of the tag index
+_LOOKED_UP = 2.0  # a row by its post's id
+MOST_WEIGHED = 2_000  # matches whose place takes counting: no more than about so many, the newest, are put in order
 _WIDEST = 5  # required tags that GIN is asked for at most: the rows tell the rest
 
 
 class Way(StrEnum):
     SCAN = "scan"
     GIN = "gin"
-    ALONG = "along"  # in the order of an index of the posts
+    ALONG = "along"  # in the order of an index
+    LOTS = "lots"  # of a shuffled list, one after the other
     FREE = "free"  # the database's own choice: a condition with an index of its own, or a small site
 
 
@@ -76,10 +82,12 @@ class Stretch:
     cover: Cover | None = None
     low: int | None = None
     high: int | None = None
+    lots: tuple[int, ...] = ()
 
     def sql(self) -> list[Sql]:
         bounds = [Sql(f"i.post_id >= {self.low}")] if self.low is not None else []
         bounds += [Sql(f"i.post_id < {self.high}")] if self.high is not None else []
+        bounds += [shuffling.within(self.lots)] if self.lots else []
         return [*bounds, self.cover.sql()] if self.cover else bounds
 
 
@@ -87,14 +95,16 @@ class Stretch:
 class Plan:
     """What to read, in order, until there is enough; `cost` in microseconds and `matches` are estimates.
 
-    `predicate` is what was asked, with what decides soonest first; `seen` is how many posts of the sample match.
+    `predicate` is what was asked, with what decides soonest first; `found` are the posts of the `sample` that match.
     """
 
     stretches: tuple[Stretch, ...]
     predicate: Predicate
     cost: float = 0.0
     matches: float = 0.0
-    seen: int = 0
+    cut: bool = False  # to the newest matches
+    sample: Sample | None = field(default=None, repr=False, compare=False)
+    found: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
     def way(self) -> Way:
@@ -103,20 +113,28 @@ class Plan:
 
 @dataclass(frozen=True)
 class Walk:
-    """Reading posts until `wanted` are found: by id, down from `start` or up, or in an indexed order (`along`)."""
+    """Reading posts until `wanted` are found: by id, down from `start` or up, or in another order.
+
+    `along` is what a post costs that is read along that order's index; `lots` are those of a shuffled list;
+    `weighed` says that the place of each match has to be counted out.
+    """
 
     wanted: int
     descending: bool = True
     start: int | None = None
-    along: bool = False
+    along: float = 0.0
+    lots: tuple[int, ...] = ()
+    weighed: bool = False
+
+    @property
+    def by_id(self) -> bool:
+        return not (self.along or self.lots or self.weighed)
 
 
 def choose(predicate: Predicate, sample: Sample | None, walk: Walk | None, forced: Way | None = None) -> Plan:
     """The plan for a walk, or for all matches (None). No sample means a small site."""
     if forced is not None:
-        cover = next(covers(predicate, sample), None) if forced == Way.GIN else None
-        lacking = (forced == Way.GIN and not cover) or (forced == Way.ALONG and not (walk and walk.along))
-        return Plan((Stretch(Way.SCAN if lacking else forced, cover),), predicate)
+        return Plan(_forced(forced, predicate, walk), predicate)
     if sample is None:
         return Plan((Stretch(Way.FREE),), predicate)
     masks = Masks(sample)
@@ -126,24 +144,58 @@ def choose(predicate: Predicate, sample: Sample | None, walk: Walk | None, force
     if has_index(predicate):
         return Plan((Stretch(Way.FREE),), predicate, 0.0, matches)
     tests = masks.effort(predicate)
-    if walk is None or walk.along:
+    if walk and walk.weighed and matches > MOST_WEIGHED and known_to_sample(predicate):
+        return _of_the_newest(predicate, sample, found, matches, tests)
+    if walk is None or not walk.by_id:
         whole = _all_matches(predicate, sample, walk, matches, tests)
-        return replace(whole, seen=int(np.count_nonzero(found)))
+        return replace(whole, sample=sample, found=found)
     stretches, cost = _by_partition(predicate, sample, walk, found, tests)
     return Plan(stretches, predicate, cost, matches)
 
 
+def _forced(way: Way, predicate: Predicate, walk: Walk | None) -> tuple[Stretch, ...]:
+    """Everything in one way, or by a scan where there is no such way."""
+    if way == Way.LOTS and walk and walk.lots:
+        return _by_lots(walk.lots, 1)
+    cover = next(covers(predicate), None) if way == Way.GIN else None
+    lacking = {Way.GIN: not cover, Way.ALONG: not (walk and walk.along), Way.LOTS: True}.get(way)
+    return (Stretch(Way.SCAN if lacking else way, cover),)
+
+
+def _by_lots(lots: tuple[int, ...], first: float) -> tuple[Stretch, ...]:
+    return tuple(Stretch(Way.LOTS, lots=run) for run in shuffling.runs(lots, first))
+
+
 def _all_matches(predicate: Predicate, sample: Sample, walk: Walk | None, matches: float, tests: float) -> Plan:
-    """One statement over everything, or in the order of an index until there are enough."""
+    """One statement over everything, or in the order that is asked for until there are enough."""
     ways = [((_SCANNED + _TESTED * tests) * sample.total, Stretch(Way.SCAN))]
     whole = [slice(0, sample.size)]
     ways += [(float(c.costs(sample, whole, tests)[0]), Stretch(Way.GIN, c)) for c in covers(predicate, sample)]
     if walk:
         # All matches have to be joined and sorted, unless the order's index gives them one by one.
-        ways = [(cost + 4 * matches, stretch) for cost, stretch in ways]
-        ways.append((_ALONG * min(sample.total, walk.wanted * sample.total / max(matches, 1)), Stretch(Way.ALONG)))
+        ways = [(cost + _SORTED * matches, stretch) for cost, stretch in ways]
+        read = min(sample.total, walk.wanted * sample.total / max(matches, 1))
+        if walk.along:
+            ways.append(((walk.along + _TESTED * tests) * read, Stretch(Way.ALONG)))
     cost, stretch = min(ways, key=lambda way: way[0])
+    if walk and walk.lots:
+        needed = 1 + 1.2 * read * shuffling.LOTS / sample.total
+        # Ids that no post has are looked up, too.
+        by_lots = needed * (_LOOKED_UP * sample.newest + _TESTED * tests * sample.total) / shuffling.LOTS
+        if by_lots < cost:
+            return Plan(_by_lots(walk.lots, needed), predicate, by_lots, matches)
     return Plan((stretch,), predicate, cost, matches)
+
+
+def _of_the_newest(predicate: Predicate, sample: Sample, found: np.ndarray, matches: float, tests: float) -> Plan:
+    """As many of the newest matches as can be put in an order that takes counting."""
+    last = int(np.flatnonzero(found)[int(MOST_WEIGHED / sample.scale)])
+    part, low = [slice(0, last + 1)], int(sample.column("id")[last])
+    ways = [((_SCANNED + _TESTED * tests) * (last + 1) * sample.scale, Stretch(Way.SCAN, low=low))]
+    offered = covers(predicate, sample)
+    ways += [(float(c.costs(sample, part, tests)[0]), Stretch(Way.GIN, c, low)) for c in offered]
+    cost, stretch = min(ways, key=lambda way: way[0])
+    return Plan((stretch,), predicate, cost, matches, cut=True)
 
 
 def _by_partition(
@@ -226,15 +278,17 @@ def _depth(found: np.ndarray, wanted: float, scale: float) -> float:
 def covers(predicate: Predicate, sample: Sample | None = None) -> Iterator[Cover]:
     """Every cover that the predicate offers, those of required tags first: of all, then of the rarest few."""
     children = predicate.children if isinstance(predicate, All) else (predicate,)
-    required = list({child.tag_id for child in children if isinstance(child, On)})
+    # What the release said of a tag, the index has unless a person said no to it.
+    names = {each.tag_id: each.names for each in children if isinstance(each, Said) and each.listed and each.at_least}
+    names |= {each.tag_id: () for each in children if isinstance(each, On)}
+    required = list(names)
     if sample:
         required.sort(key=sample.posts_with)
         required = required[:_WIDEST]
     for number in range(len(required), 0, -1):
-        yield Cover(tuple(sorted(required[:number])), True)
+        tags = sorted(required[:number])
+        yield Cover(tuple(tags), True, tuple(name for tag in tags for name in names[tag]))
     for child in children:
-        if isinstance(child, Said) and child.listed and child.at_least:
-            yield Cover((child.tag_id,), True, child.names)
         if isinstance(child, Any) and (tags := _one_of_each(child, sample)):
             yield Cover(tuple(sorted(tags)), False)
 

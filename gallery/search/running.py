@@ -18,9 +18,13 @@ FORBIDDEN = {
     Way.SCAN: ("enable_sort",),
     Way.GIN: ("enable_indexscan", "enable_seqscan"),
     Way.ALONG: _ORDER_INDEX_ONLY,
+    Way.LOTS: ("enable_seqscan",),
     Way.FREE: (),
 }
-
+# Ways on which the database may believe that reading pages costs nothing: else it thinks reading a common tag's
+# list dearer than every row of a partition.
+_FREE_PAGES = (Way.GIN,)
+_PAGE_COSTS = {"seq_page_cost": "1", "random_page_cost": "4"}  # its own
 
 Rows = list[tuple[Any, ...]]
 
@@ -55,6 +59,8 @@ def run_together(several: Sequence[Planned], timeout: int) -> list[Rows]:
 def _settings(planned: Planned, timeout: int) -> dict[str, str]:
     # Compiling expressions costs more than these statements do, and many visitors share the machine.
     values = {"statement_timeout": str(timeout), "jit": "off", "max_parallel_workers_per_gather": "0"}
+    if planned.way in _FREE_PAGES:
+        values |= dict.fromkeys(_PAGE_COSTS, "0")
     allowed = planned.way == Way.SCAN and not planned.by_id
     return values if allowed else values | dict.fromkeys(FORBIDDEN[planned.way], "off")
 
@@ -69,7 +75,7 @@ def _alone(several: Sequence[Planned], timeout: int) -> list[Rows]:
     parts = []
     for planned in several:
         # What one statement is forbidden, the next may do.
-        again = dict.fromkeys(set().union(*FORBIDDEN.values()), "on") if parts else {}
+        again = dict.fromkeys(set().union(*FORBIDDEN.values()), "on") | _PAGE_COSTS if parts else {}
         parts += [_configured(again | _settings(planned, timeout)), planned.statement]
     with connection.cursor() as cursor:
         Sql("; ".join(part.text for part in parts), tuple(v for part in parts for v in part.params)).run(cursor)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
+from django.db import connection
 from hypothesis import strategies as st
 
 from gallery.models import Category, Rating
 from gallery.profiles import Thresholds
+from gallery.search import shuffling
 from gallery.search.nodes import tag_text
 from tests.gallery.search.world import ALIASES, EPOCH, TAGS, UNUSED, MadePost, World
 
@@ -285,7 +288,20 @@ ORDER_KEYS: dict[str, tuple[Callable[[MadePost, Thresholds, World], Any], bool]]
     "tagcount": (lambda p, t, w: _tag_count(p, t, w, set(Category) - {Category.RATING}), True),
     "gentags_asc": (lambda p, t, w: _tag_count(p, t, w, {Category.GENERAL}), False),
     "score": (lambda p, t, w: 0, True),
+    "change": (lambda p, t, w: p.changed_at, True),
+    "change_asc": (lambda p, t, w: p.changed_at, False),
+    "random_7": (lambda p, t, w: _shuffled(7, p.id), False),
+    "random_123456789": (lambda p, t, w: _shuffled(123456789, p.id), False),
 }
+
+
+@functools.cache
+def _shuffled(seed: int, post_id: int) -> tuple[int, int]:
+    """Where a seed puts a post: by the database's hash of its lot, then of itself."""
+    with connection.cursor() as cursor:
+        lot = post_id % shuffling.LOTS
+        cursor.execute("select hashint8extended(%s, %s), hashint8extended(%s, %s)", [lot, seed, post_id, seed])
+        return cursor.fetchone()
 
 
 def expected_in_order(asked: Asked, order: str, thresholds: Thresholds, world: World) -> list[int]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gallery import partitions, search
 from gallery.models import Category, Profile, Release
 from gallery.profiles import SCALE, Thresholds
-from gallery.search import planner, sample
+from gallery.search import planner, sample, shuffling
 from gallery.search.planner import Way
 from tests.gallery.search import reference
 from tests.gallery.search.reference import Asked
@@ -26,7 +26,17 @@ many = settings(
 
 
 @pytest.fixture
-def world(db) -> World:
+def small_lots(monkeypatch) -> Iterator[None]:
+    """Shuffled lists whose lots hold several posts."""
+    monkeypatch.setattr(shuffling, "LOTS", 16)
+    shuffling._shuffled.cache_clear()
+    reference._shuffled.cache_clear()
+    yield
+    shuffling._shuffled.cache_clear()
+
+
+@pytest.fixture
+def world(db, small_lots) -> World:
     return _with_profiles(make_world(70))
 
 
@@ -86,6 +96,7 @@ def spread_world(db, monkeypatch) -> Iterator[World]:
     partitions.make_ahead(7 * partitions.SIZE)
     world = _with_profiles(make_world(70, spread=12_007))
     sample.forget()
+    reference._shuffled.cache_clear()
     yield world
     sample.forget()
 
@@ -113,6 +124,32 @@ def test_pages_go_on_from_one_partition_to_the_next(spread_world, asked, thresho
         assert search.neighbours(text, thresholds, found[middle]) == beside
     counted = search.count(text, thresholds)
     assert not counted.exact or counted.number == len(wanted)
+
+
+@settings(many, max_examples=40)
+@given(
+    asked=reference.queries,
+    order=st.sampled_from([name for name in sorted(reference.ORDER_KEYS) if not name.startswith("id")]),
+    thresholds=reference.profiles,
+    size=st.integers(2, 30),
+)
+def test_pages_in_other_orders_go_through_all_partitions(spread_world, asked, order, thresholds, size):
+    text = f"({asked.text}) order:{order}"
+    wanted = reference.expected_in_order(asked, order, thresholds, spread_world)
+    page, found = search.find(text, thresholds, limit=size), []
+    while True:
+        found += page.post_ids
+        if not page.next:
+            break
+        page = search.find(text, thresholds, limit=size, after=page.next)
+    assert found == wanted, text
+    for number in range(1, 1 + -(-len(wanted) // size)):
+        numbered = search.find(text, thresholds, limit=size, page=number).post_ids
+        assert numbered == wanted[(number - 1) * size : number * size]
+    if found:
+        middle = len(found) // 2
+        beside = (found[middle - 1] if middle else None, found[middle + 1] if middle + 1 < len(found) else None)
+        assert search.neighbours(text, thresholds, found[middle]) == beside
 
 
 @settings(many, max_examples=80)

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 
 from gallery import indexing
-from gallery.models import Category, Post, Prediction, Rating, Release, Tag, TagAlias, TagImplication, Verdict
+from gallery.models import Category, Post, Prediction, Rating, Release, Tag, TagAlias, TagImplication, TagIndex, Verdict
 
 TAGS = {
     "1girl": Category.GENERAL,
@@ -54,6 +54,7 @@ class MadePost:
     tags: dict[str, int]
     predicted: dict[str, int]
     verdicts: dict[str, bool]
+    changed_at: datetime
     parent: int | None = None
 
 
@@ -106,6 +107,7 @@ def _made(number: int, chance: random.Random, spread: int) -> MadePost:
         tags=_indexed(predicted, verdicts, rating),
         predicted=predicted,
         verdicts=verdicts,
+        changed_at=EPOCH + timedelta(minutes=chance.randrange(40)),
     )
 
 
@@ -165,6 +167,8 @@ def _store(world: World, users: dict[str, User], release: Release) -> None:
         for name, answer in made.verdicts.items()
     )
     indexing.rebuild([made.id for made in world.posts])
+    indexed = [TagIndex(post_id=made.id, updated_at=made.changed_at) for made in world.posts]
+    TagIndex.objects.bulk_update(indexed, ["updated_at"])
     with connection.cursor() as cursor:
         cursor.execute("analyze tag_index, post, tag, verdict, prediction")
 
