@@ -14,7 +14,7 @@ import json
 import numpy as np
 import psycopg
 
-from tests.benchmarks import crowd, kept, peers, stage
+from tests.benchmarks import crowd, kept, orders, peers, stage
 from tests.benchmarks.collection import Collection
 from tests.benchmarks.queries import Query, Reference, make_queries
 
@@ -193,6 +193,7 @@ def main() -> None:
     size = index_bytes(asked.posts, url)
     print_ours(asked.posts, pages, counts, errors)
     stage.table("bytes a post", ("table", "rows", "indexes"), sizes(asked.posts, url))
+    orders.run(collection, reference, profiles_in_rotation()[0], backend_pid())
     retag = retag_cost(collection)
     print(
         f"\none post tagged again: {retag[0]:.2f} ms of the server's CPU, {retag[1] / 1000:.1f} kB of log", flush=True
