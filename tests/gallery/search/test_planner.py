@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from gallery import search
-from gallery.models import Tag
+from gallery import histograms, search
+from gallery.models import Tag, TagIndex
 from gallery.profiles import Thresholds
 from gallery.search import sample
 from gallery.search.compiler import prepare
-from gallery.search.planner import Walk, Way
+from gallery.search.estimating import estimated
+from gallery.search.planner import MOST_WEIGHED, Walk, Way
 from gallery.search.predicates import mask
 from gallery.search.running import FORBIDDEN
+from tests.gallery.making import make_post
 
 POSTS = 20_000
 HALF = Thresholds(overall=127)
@@ -68,6 +71,11 @@ WAYS = {
     "rare order:width": Way.GIN,
     "common order:width": Way.ALONG,
     "order:ratio": Way.ALONG,
+    "common order:change": Way.ALONG,
+    "rare order:change": Way.GIN,
+    "order:random_5": Way.LOTS,
+    "common usual order:random_5": Way.LOTS,
+    "rare order:random_5": Way.GIN,
     "ai:rare,>80% common": Way.GIN,
     "ai:common,>30%": Way.SCAN,
     "rare order:tagcount": Way.GIN,
@@ -125,6 +133,47 @@ def test_counts_are_exact_when_they_say_so(site):
         assert search.count("usual", HALF) == (cursor.fetchone()[0], True)
     assert search.count("", HALF) == (POSTS, True)
     assert search.count("no_such_tag", HALF) == (0, True)
+
+
+def test_only_the_newest_matches_are_put_in_an_order_that_takes_counting(site):
+    page = search.find("common order:tagcount", HALF)
+    assert _way("common order:tagcount") == Way.SCAN
+    assert "Only the newest 2,000" in page.notes[0]
+    newest = search.find("common", HALF, limit=MOST_WEIGHED + 200).post_ids
+    assert set(page.post_ids) < set(newest)
+    numbers = dict(TagIndex.objects.filter(post__in=page.post_ids).values_list("post_id", "confidences"))
+    counts = [sum(byte >= 127 for byte in bytes(numbers[post_id])[1:]) for post_id in page.post_ids]
+    assert counts == sorted(counts, reverse=True)
+    assert len(list(search.matching_ids("common order:tagcount", HALF))) == search.count("common", HALF).number
+    assert not search.find("rare order:tagcount", HALF).notes
+
+
+def test_a_shuffled_list_is_the_same_by_every_way_and_new_posts_change_no_places(site):
+    text = "common usual order:random_5"
+    pages = [search.find(text, HALF, limit=200, forced=way).post_ids for way in (None, Way.FREE, Way.LOTS, Way.GIN)]
+    assert pages[0] == pages[1] == pages[2] == pages[3]
+    assert pages[0] != search.find("common usual order:random_6", HALF, limit=200).post_ids
+    some = TagIndex.objects.get(post=pages[0][0])
+    post = make_post(id=POSTS + 12_345)
+    TagIndex.objects.create(post=post, tag_ids=some.tag_ids, confidences=some.confidences, rating=0)
+    after = search.find(text, HALF, limit=201).post_ids
+    assert [post_id for post_id in after if post_id != post.pk][:200] == pages[0]
+
+
+def test_estimates_tell_how_far_off_they_are_and_are_put_right_by_histograms(site):
+    histograms.refresh(force=True)
+    part = sample.load(4_000)
+    for text in ("common usual", "usual -common", "common or usual"):
+        predicate = prepare(text, HALF).predicate
+        found = mask(predicate, part)
+        number = search.count(text, HALF)
+        estimate = estimated(predicate, found, part)
+        plain = math.sqrt((1 / found.mean() - 1) * (1 - part.size / part.total) / part.size)
+        assert number.exact
+        assert estimate.error < plain
+        assert abs(estimate.number - number.number) < 4 * estimate.error * number.number
+    nothing = prepare("rare rarer era", HALF).predicate
+    assert estimated(nothing, mask(nothing, part), part).error == math.inf
 
 
 def test_a_part_of_the_posts_estimates_the_whole(site):
