@@ -37,6 +37,7 @@ class Tag(models.Model):
             models.Index(fields=["name"], name="tag_name_prefix", opclasses=["varchar_pattern_ops"]),
             models.Index(fields=["category", "-post_count"], name="tag_by_count"),
             models.Index(fields=["-post_count", "name"], name="tag_by_count_of_all"),
+            models.Index(fields=["id"], name="tag_deprecated", condition=models.Q(deprecated=True)),
         ]
 
     def __str__(self) -> str:
