@@ -12,19 +12,17 @@ from gallery.search.orders import stale_cursor
 from gallery.search.planner import Way
 from gallery.search.values import Sql
 
-_ORDER_INDEX_ONLY = ("enable_sort", "enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin")
-# What the database may not do on each way; everything else is its own choice.
-FORBIDDEN = {
-    Way.SCAN: ("enable_sort",),
-    Way.GIN: ("enable_indexscan", "enable_seqscan"),
-    Way.ALONG: _ORDER_INDEX_ONLY,
-    Way.LOTS: ("enable_seqscan",),
-    Way.FREE: (),
+_SORTLESS = ("enable_sort", "enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin")
+# What the database is told on each way: mostly what it may not do. Everything else is its own choice.
+SETTINGS: dict[Way, dict[str, str]] = {
+    Way.SCAN: {"enable_sort": "off"},
+    # Were pages not free, it would think reading a common tag's list dearer than every row of a partition.
+    Way.GIN: {"enable_indexscan": "off", "enable_seqscan": "off", "seq_page_cost": "0", "random_page_cost": "0"},
+    Way.ALONG: dict.fromkeys(_SORTLESS, "off"),
+    Way.LOTS: {"enable_seqscan": "off"},
+    Way.FREE: {},
 }
-# Ways on which the database may believe that reading pages costs nothing: else it thinks reading a common tag's
-# list dearer than every row of a partition.
-_FREE_PAGES = (Way.GIN,)
-_PAGE_COSTS = {"seq_page_cost": "1", "random_page_cost": "4"}  # its own
+_USUAL = {name: "on" for way in SETTINGS.values() for name in way} | {"seq_page_cost": "1", "random_page_cost": "4"}
 
 Rows = list[tuple[Any, ...]]
 
@@ -59,10 +57,8 @@ def run_together(several: Sequence[Planned], timeout: int) -> list[Rows]:
 def _settings(planned: Planned, timeout: int) -> dict[str, str]:
     # Compiling expressions costs more than these statements do, and many visitors share the machine.
     values = {"statement_timeout": str(timeout), "jit": "off", "max_parallel_workers_per_gather": "0"}
-    if planned.way in _FREE_PAGES:
-        values |= dict.fromkeys(_PAGE_COSTS, "0")
     allowed = planned.way == Way.SCAN and not planned.by_id
-    return values if allowed else values | dict.fromkeys(FORBIDDEN[planned.way], "off")
+    return values if allowed else values | SETTINGS[planned.way]
 
 
 def _configured(values: dict[str, str]) -> Sql:
@@ -74,8 +70,8 @@ def _alone(several: Sequence[Planned], timeout: int) -> list[Rows]:
     """Settings and statements in one message, which is one transaction: the database is asked once."""
     parts = []
     for planned in several:
-        # What one statement is forbidden, the next may do.
-        again = dict.fromkeys(set().union(*FORBIDDEN.values()), "on") | _PAGE_COSTS if parts else {}
+        # What one statement was told does not hold for the next.
+        again = _USUAL if parts else {}
         parts += [_configured(again | _settings(planned, timeout)), planned.statement]
     with connection.cursor() as cursor:
         Sql("; ".join(part.text for part in parts), tuple(v for part in parts for v in part.params)).run(cursor)

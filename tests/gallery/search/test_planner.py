@@ -17,7 +17,7 @@ from gallery.search.compiler import prepare
 from gallery.search.estimating import estimated
 from gallery.search.planner import MOST_WEIGHED, Walk, Way
 from gallery.search.predicates import mask
-from gallery.search.running import FORBIDDEN
+from gallery.search.running import SETTINGS
 from tests.gallery.making import make_post
 
 POSTS = 20_000
@@ -111,8 +111,8 @@ def _explained(text: str, way: Way) -> str:
         search.find(text, HALF, forced=way)
     statement = next(each["sql"] for each in captured if "from tag_index i" in each["sql"])
     with transaction.atomic(), connection.cursor() as cursor:
-        for name in FORBIDDEN[way]:
-            cursor.execute(f"set local {name} = off")
+        for name, value in SETTINGS[way].items():
+            cursor.execute(f"set local {name} = {value}")
         cursor.execute("explain " + statement)
         plan = "\n".join(row[0] for row in cursor.fetchall())
         transaction.set_rollback(True)

@@ -18,7 +18,7 @@ from gallery.profiles import Thresholds
 from gallery.search import sample
 from gallery.search.compiler import prepare
 from gallery.search.planner import Way
-from gallery.search.running import FORBIDDEN
+from gallery.search.running import SETTINGS
 from tests.benchmarks.collection import array_text, copy_rows
 
 POSTS, PAGE = 100_000, 40
@@ -146,8 +146,8 @@ def test_the_worst_searches_read_few_rows(site: Site, name: str) -> None:
 def _rows_read(statement: str, way: Way) -> float:
     """How many rows of the tag index a statement reads."""
     with transaction.atomic(), connection.cursor() as cursor:
-        for setting in FORBIDDEN[way]:
-            cursor.execute(f"set local {setting} = off")
+        for name, value in SETTINGS[way].items():
+            cursor.execute(f"set local {name} = {value}")
         cursor.execute("explain (analyze, timing off) " + statement)
         lines = [row[0] for row in cursor.fetchall()]
         transaction.set_rollback(True)
