@@ -18,7 +18,7 @@ from tagger.compiled import OpenVinoBackbone, installed
 from tagger.context import TagKeys, used_tags
 from tagger.fast import has_amx
 from tagger.fused import FusedBackbone, can_fuse
-from tagger.memory import keep_memory
+from tagger.memory import keep_memory, trim
 from tagger.model import CamieTagger
 from tagger.release import ReleaseError, ReleaseFolder
 
@@ -80,6 +80,7 @@ class CamieEngine:
         architecture = model.architecture
         if architecture.stages == "full" and architecture.attention == "chunk":
             self.keys = TagKeys(model)
+        trim()
 
     @torch.inference_mode()
     def _quickest(self, exact: bool) -> tuning.Quickest:

@@ -9,6 +9,7 @@ a tenth of the cost. The token rule mixes the tags first and has no such shortcu
 import torch
 from torch import Tensor
 
+from tagger.memory import is_mapped, leave_pages
 from tagger.model import CamieTagger
 
 
@@ -21,6 +22,7 @@ class TagKeys:
         # Not filled: the system gives pages only to the rows that are written.
         self.keys = torch.empty(table.num_embeddings, table.embedding_dim, dtype=table.weight.dtype)
         self.known = torch.zeros(table.num_embeddings, dtype=torch.bool)
+        self.mapped = is_mapped(table.weight)
         attention = model.cross_attention
         # The output projection of each chunk: [H, D, E]
         self.through = attention.out_proj.weight.unflatten(1, (attention.heads, -1)).permute(1, 2, 0).contiguous()
@@ -31,6 +33,8 @@ class TagKeys:
         if len(new):
             self.keys[new] = self._computed(new)
             self.known[new] = True
+            if self.mapped:
+                leave_pages(self.model.tag_embedding.weight)  # no tag's row is read twice
         return self.keys[context]
 
     def _computed(self, tags: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tagger.backbone import Backbone, SamePaddedConv
+from tagger.memory import trim
 from tagger.winograd import WinogradConv, is_worth
 
 # oneDNN's name of an activation and its parameters.
@@ -26,8 +27,7 @@ def can_fuse() -> bool:
 class FusedConv:
     """Sequential(convolution, batch norm, maybe an activation) as one operator, and maybe an addition after it.
 
-    The weights are folded and brought into order when they are first used, and the plain ones let go, so that a
-    tagger is loaded at once and its weights never exist twice.
+    `fold` brings the weights into order and lets the plain ones go.
     """
 
     def __init__(self, layers: nn.Sequential, side: int, dtype: torch.dtype) -> None:
@@ -42,7 +42,7 @@ class FusedConv:
         about = (self.kernel, self.stride[0], self.groups, conv.in_channels, conv.out_channels)
         self.by_points = dtype == torch.float32 and self.activation[0] == "swish" and is_worth(*about)
 
-    def _fold(self) -> None:
+    def fold(self) -> None:
         conv, norm = self.plain[0], self.plain[1]
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         weight = (conv.weight * scale.reshape(-1, 1, 1, 1)).to(self.dtype)
@@ -62,8 +62,6 @@ class FusedConv:
         return (side + 2 * self.padding[0] - self.kernel) // self.stride[0] + 1
 
     def __call__(self, maps: Tensor, added: Tensor | None = None) -> Tensor:
-        if self.plain is not None:
-            self._fold()
         if self.by_points:
             return self.winograd(maps)
         if self.same:
@@ -119,12 +117,17 @@ class Block:
 
 
 class FusedBackbone(nn.Module):
-    """Takes a backbone's place for use on a processor; holds copies of its weights and can't be trained."""
+    """Takes a backbone's place for use on a processor; holds copies of its weights and can't be trained.
+
+    The weights are brought into order when they are first used, so that a tagger is loaded at once; and all before the
+    first picture's maps, which would otherwise lie between them in memory.
+    """
 
     def __init__(self, backbone: Backbone, side: int, dtype: torch.dtype) -> None:
         super().__init__()
         self.size, self.dtype = backbone.size, dtype
         self.blocks: list[Block] = []
+        self.folded = False
         for layers, adds in parts(backbone):
             fused: list[FusedConv | Excitation] = []
             for layer in layers:
@@ -137,10 +140,20 @@ class FusedBackbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """As Backbone's, for pictures of `side`: [B, 3, S, S] -> [B, size, S/32, S/32]"""
+        if not self.folded:
+            self._fold()
         maps = images.to(self.dtype).contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
             maps = block(maps)
         return maps
+
+    def _fold(self) -> None:
+        for block in self.blocks:
+            for layer in block.layers:
+                if isinstance(layer, FusedConv):
+                    layer.fold()
+        self.folded = True
+        trim()
 
 
 def parts(backbone: Backbone) -> Iterator[tuple[list[nn.Module], bool]]:

@@ -1,0 +1,61 @@
+"""What the process holds is what it says."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tagger import memory
+from tagger.camie import load_model
+from tagger.context import TagKeys
+from tagger.release import read
+from tests.tagger import releases
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of its pages")
+
+
+def resident(tensor: torch.Tensor) -> int:
+    """Kilobytes of the mapping that a tensor lies in."""
+    found = inside = 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split()[0] and not line.split()[0].endswith(":"):
+            begin, end = (int(number, 16) for number in line.split()[0].split("-"))
+            inside = begin <= tensor.data_ptr() < end
+        elif inside and line.startswith("Rss:"):
+            found = int(line.split()[1])
+    return found
+
+
+def test_a_mapped_table_s_pages_leave_and_come_back(tmp_path: Path) -> None:
+    numbers = np.arange(1_000_000, dtype=np.float32)
+    numbers.tofile(tmp_path / "table")
+    table = torch.from_file(str(tmp_path / "table"), shared=False, size=1_000_000)
+    assert memory.is_mapped(table)
+    part = table[500:900_000]
+    assert part.max() == 899_999
+    before = resident(table)
+    assert before > 3000
+    memory.leave_pages(part)
+    assert resident(table) < before / 4
+    np.testing.assert_array_equal(table.numpy(), numbers)
+    assert not memory.is_mapped(torch.ones(1_000_000))
+
+
+def test_only_a_mapped_embedding_is_left_after_its_rows_were_read(tmp_path: Path) -> None:
+    """One converted from half precision lies in memory of its own, which would be gone for good."""
+    for dtype, mapped in (("float32", True), ("float16", False)):
+        folder = releases.write(tmp_path / dtype, config={"weights": {"file": "model.safetensors", "dtype": dtype}})
+        model = load_model(read(folder.folder), torch.device("cpu"), torch.float32)
+        keys, before = TagKeys(model), model.tag_embedding.weight.clone()
+        assert keys.mapped == mapped
+        with torch.inference_mode():
+            keys(torch.arange(len(before))[None])
+        torch.testing.assert_close(model.tag_embedding.weight, before)
+
+
+def test_memory_is_kept_once_and_given_back() -> None:
+    memory.keep_memory()
+    memory.keep_memory()
+    memory.free_memory()
