@@ -89,13 +89,14 @@ class Preprocess:
         """Lets the decoder of a JPEG of `LARGE` pixels or more leave out the finest detail; other pictures stay.
 
         To be called before the picture is decoded. It shrinks by 2, 4 or 8 as far as the long side stays at least
-        twice this input size, so that the filter still does the last and visible step. Not for geometry square.
+        one and a half times this input size, so that the filter still does the last and visible step. Not for
+        geometry square.
         """
         if image.format not in ("JPEG", "MPO") or max(image.size) < LARGE or self.geometry == "square":
             return
         width, height = image.size
         for scale in (8, 4, 2):
-            if max(width, height) >= 2 * scale * self.size and min(width, height) >= scale:
+            if 2 * max(width, height) >= 3 * scale * self.size and min(width, height) >= scale:
                 if image.draft(None, (width // scale, height // scale)) is not None:
                     image.info[DRAFTED] = (width, height, scale)
                 return

@@ -1,10 +1,8 @@
 """What the process holds is what it says."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 from tagger import memory
@@ -12,8 +10,6 @@ from tagger.camie import load_model
 from tagger.context import TagKeys
 from tagger.release import read
 from tests.tagger import releases
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of its pages")
 
 
 def resident(tensor: torch.Tensor) -> int:
@@ -32,6 +28,9 @@ def test_a_mapped_table_s_pages_leave_and_come_back(tmp_path: Path) -> None:
     numbers = np.arange(1_000_000, dtype=np.float32)
     numbers.tofile(tmp_path / "table")
     table = torch.from_file(str(tmp_path / "table"), shared=False, size=1_000_000)
+    if not Path("/proc/self/maps").exists():  # only Linux tells, so elsewhere nothing is ever left
+        assert not memory.is_mapped(table)
+        return
     assert memory.is_mapped(table)
     part = table[500:900_000]
     assert part.max() == 899_999
@@ -49,7 +48,7 @@ def test_only_a_mapped_embedding_is_left_after_its_rows_were_read(tmp_path: Path
         folder = releases.write(tmp_path / dtype, config={"weights": {"file": "model.safetensors", "dtype": dtype}})
         model = load_model(read(folder.folder), torch.device("cpu"), torch.float32)
         keys, before = TagKeys(model), model.tag_embedding.weight.clone()
-        assert keys.mapped == mapped
+        assert keys.mapped == (mapped and Path("/proc/self/maps").exists())
         with torch.inference_mode():
             keys(torch.arange(len(before))[None])
         torch.testing.assert_close(model.tag_embedding.weight, before)
