@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gallery.profiles import Thresholds
-from gallery.search import planner, sample, shuffling
+from gallery.search import planner, sample, shuffling, weighing
 from gallery.search.fields import FIELDS, MAX_LIMIT
 from gallery.search.layers import tag_predicate
 from gallery.search.names import Names
 from gallery.search.nodes import And, Metatag, Node, Not, Tag, Wildcard, leaves
-from gallery.search.orders import ORDERS, Order, order_named
+from gallery.search.orders import ORDERS, Order, order_named, stale_cursor
 from gallery.search.parser import parse
 from gallery.search.planner import Plan, Stretch, Walk, Way
 from gallery.search.predicates import FALSE, TRUE, Predicate, both, either, neither, simple
@@ -96,6 +96,8 @@ class Query:
         plan = self.plan(self.walk(wanted + skipped, beyond, backwards))
         if plan.cut:
             self.names.note(_CUT)
+        if plan.cut and self.order.categories:
+            return self._weighed(plan, beyond, backwards, timeout)[skipped : skipped + wanted]
         deadline = time.monotonic() + timeout / 1000
         stretches = plan.stretches
         if skipped and all(stretch.way == Way.SCAN for stretch in stretches):
@@ -109,6 +111,23 @@ class Query:
             if len(rows) >= wanted + skipped - offset:
                 break
         return rows[skipped - offset :]
+
+    def _weighed(
+        self, plan: Plan, beyond: tuple[Any, ...] | None, backwards: bool, timeout: int
+    ) -> list[tuple[int, int]]:
+        """All rows of a cut plan that lie behind a row, put in order here."""
+        (stretch,) = plan.stretches
+        statement = self._statement(weighing.COLUMNS, all_sql(self._where(plan, stretch)))
+        found = run(Planned(statement, stretch.way, False), timeout)
+        rows = weighing.counted(found, self.order.categories, self.thresholds)
+        descending = self.order.descending != backwards
+        rows.sort(key=lambda row: (row[1], row[0]), reverse=descending)
+        if beyond is None:
+            return rows
+        if not isinstance(beyond[1], int):
+            raise stale_cursor()
+        place = (beyond[1], beyond[0])
+        return [row for row in rows if ((row[1], row[0]) < place if descending else (row[1], row[0]) > place)]
 
     def _page(
         self, plan: Plan, stretch: Stretch, beyond: tuple[Any, ...] | None, backwards: bool, limit: int, offset: int
@@ -137,6 +156,9 @@ class Query:
         if self.predicate == FALSE:
             return None, None
         plans = [self.plan(self.walk(1, row, backwards)) for backwards in (True, False)]
+        if plans[0].cut:
+            sides = [self.rows(1, row, backwards) for backwards in (True, False)]
+            return sides[0][0][0] if sides[0] else None, sides[1][0][0] if sides[1] else None
         pages = [
             Planned(self._page(plan, plan.stretches[0], row, backwards, 1, 0), plan.way, self.order.by_id)
             for plan, backwards in zip(plans, (True, False), strict=True)

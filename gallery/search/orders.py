@@ -10,7 +10,6 @@ import base64
 import json
 import re
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +26,8 @@ _CHILDREN = "(select count(*) from post c where c.parent_id = i.post_id)"
 _COUNTABLE = tuple(category for category in Category if category != Category.RATING)
 
 # name: (expression, type of its value in a cursor); an expression of None is the id alone.
-_COLUMNS: dict[str, tuple[str | Callable[[Thresholds], str] | None, str]] = {
+# Categories stand for the number of tags in them that are on.
+_COLUMNS: dict[str, tuple[str | tuple[Category, ...] | None, str]] = {
     "id": (None, ""),
     "created_at": ("p.created_at", "timestamptz"),
     "created": ("p.created_at", "timestamptz"),
@@ -40,12 +40,12 @@ _COLUMNS: dict[str, tuple[str | Callable[[Thresholds], str] | None, str]] = {
     "md5": ("p.md5", "text"),
     "child_count": (_CHILDREN, "bigint"),
     "children": (_CHILDREN, "bigint"),
-    "tagcount": (lambda thresholds: on_count_sql(thresholds, _COUNTABLE), "bigint"),
-    "gentags": (lambda thresholds: on_count_sql(thresholds, (Category.GENERAL,)), "bigint"),
-    "arttags": (lambda thresholds: on_count_sql(thresholds, (Category.ARTIST,)), "bigint"),
-    "copytags": (lambda thresholds: on_count_sql(thresholds, (Category.COPYRIGHT,)), "bigint"),
-    "chartags": (lambda thresholds: on_count_sql(thresholds, (Category.CHARACTER,)), "bigint"),
-    "metatags": (lambda thresholds: on_count_sql(thresholds, (Category.META,)), "bigint"),
+    "tagcount": (_COUNTABLE, "bigint"),
+    "gentags": ((Category.GENERAL,), "bigint"),
+    "arttags": ((Category.ARTIST,), "bigint"),
+    "copytags": ((Category.COPYRIGHT,), "bigint"),
+    "chartags": ((Category.CHARACTER,), "bigint"),
+    "metatags": ((Category.META,), "bigint"),
 }
 ORDERS: dict[str, str] = {
     "id": "id_asc",  # Danbooru's exception: order:id is ascending
@@ -84,6 +84,7 @@ class Order:
     descending: bool = True
     seed: int | None = None  # of a shuffled list
     weighed: bool = False  # the key of each post takes counting
+    categories: tuple[Category, ...] = ()  # of the tags that are counted
 
     @property
     def by_id(self) -> bool:
@@ -123,10 +124,10 @@ def order_named(name: str | None, thresholds: Thresholds, listed: tuple[int, ...
     expression, kind = _COLUMNS[column]
     if expression is None:
         return Order(meaning, descending=way == "desc")
-    weighed = callable(expression) or expression == _CHILDREN
-    if callable(expression):
-        expression = expression(thresholds)
-    return Order(meaning, (Sql(expression),), (kind,), descending=way == "desc", weighed=weighed)
+    categories = expression if isinstance(expression, tuple) else ()
+    key = Sql(on_count_sql(thresholds, categories) if isinstance(expression, tuple) else expression)
+    weighed = bool(categories) or expression == _CHILDREN
+    return Order(meaning, (key,), (kind,), descending=way == "desc", weighed=weighed, categories=categories)
 
 
 def new_seed() -> int:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import psycopg
@@ -148,24 +150,43 @@ def index_bytes(posts: int, url: str) -> float:
     return next(rows + index for name, rows, index in sizes(posts, url) if name == "tag_index")
 
 
-def retag_cost(collection: Collection) -> tuple[float, float]:
-    """Server CPU milliseconds and WAL bytes for one post whose new predictions and index row are written."""
-    from django.db import connection
+class Cost:
+    """Server CPU milliseconds and WAL bytes of pieces of work, for one of so many posts."""
 
-    chance = np.random.default_rng(3)
-    chosen = (chance.choice(collection.posts, RETAGGED, replace=False) + 1).tolist()
+    def __init__(self, posts: int) -> None:
+        self.posts, self.cpu, self.wal = posts, 0.0, 0.0
+        self._server = stage.Meter(backend_pid())
 
-    def wal() -> int:
+    @contextmanager
+    def measure(self) -> Iterator[None]:
+        log, cpu = self._log(), self._server.server_cpu()
+        yield
+        self.cpu += (self._server.server_cpu() - cpu) / self.posts
+        self.wal += (self._log() - log) / self.posts
+
+    def _log(self) -> int:
+        from django.db import connection
+
         with connection.cursor() as cursor:
             cursor.execute("select pg_current_wal_insert_lsn() - '0/0'::pg_lsn")
             return int(cursor.fetchone()[0])
 
+
+def retag_cost(collection: Collection) -> tuple[Cost, Cost]:
+    """One post whose new prediction and index row are written, and its part of what the sweep does with them later."""
+    from gallery import histograms, partitions
+
+    chance = np.random.default_rng(3)
+    chosen = (chance.choice(collection.posts, RETAGGED, replace=False) + 1).tolist()
     crowd.use_another_release()
-    server = stage.Meter(backend_pid())
-    before, cpu = wal(), server.server_cpu()
-    for first in range(0, len(chosen), 8):  # a worker writes batches
-        crowd.retag(chosen[first : first + 8], chance)
-    return (server.server_cpu() - cpu) / RETAGGED, (wal() - before) / RETAGGED
+    at_once, later = Cost(RETAGGED), Cost(RETAGGED)
+    with at_once.measure():
+        for first in range(0, len(chosen), 8):  # a worker writes batches
+            crowd.retag(chosen[first : first + 8], chance)
+    with later.measure():
+        partitions.tidy()
+        histograms.refresh()
+    return at_once, later
 
 
 def run_crowd(queries: list[Query], collection: Collection) -> crowd.Crowd:
@@ -194,10 +215,9 @@ def main() -> None:
     print_ours(asked.posts, pages, counts, errors)
     stage.table("bytes a post", ("table", "rows", "indexes"), sizes(asked.posts, url))
     orders.run(collection, reference, profiles_in_rotation()[0], backend_pid())
-    retag = retag_cost(collection)
-    print(
-        f"\none post tagged again: {retag[0]:.2f} ms of the server's CPU, {retag[1] / 1000:.1f} kB of log", flush=True
-    )
+    retag, later = retag_cost(collection)
+    for what, cost in (("one post tagged again", retag), ("and its part of the next sweep", later)):
+        print(f"\n{what}: {cost.cpu:.2f} ms of the server's CPU, {cost.wal / 1000:.1f} kB of log", flush=True)
     if not asked.no_crowd:
         print_crowd(run_crowd(queries, collection))
     all_results, last = [pages, counts], {"page": pages}
@@ -211,7 +231,7 @@ def main() -> None:
         all_results += results
         last[name] = results[0]
         print_results(asked.posts, all_results)
-    print(json.dumps(summary(last, counts, *retag, size)))
+    print(json.dumps(summary(last, counts, retag.cpu, retag.wal, size)))
 
 
 def print_results(posts: int, results: list[Results]) -> None:

@@ -148,6 +148,24 @@ def test_only_the_newest_matches_are_put_in_an_order_that_takes_counting(site):
     assert not search.find("rare order:tagcount", HALF).notes
 
 
+@pytest.mark.parametrize("order", ["gentags_asc", "tagcount", "children"])
+def test_orders_that_take_counting_are_those_of_the_database(site, order):
+    thresholds = Thresholds(150, {0: 120}, {site["usual"].id: 200})
+
+    def pages(text: str, forced: Way | None) -> list[int]:
+        found, cursor = [], None
+        while cursor or not found:
+            page = search.find(text, thresholds, limit=200, after=cursor, forced=forced)
+            found, cursor = found + page.post_ids, page.next
+        return found
+
+    cut = pages(f"common order:{order}", None)
+    assert MOST_WEIGHED * 0.8 < len(cut) < MOST_WEIGHED * 1.2
+    assert cut == pages(f"common id:>={min(cut)} order:{order}", Way.FREE)
+    assert search.neighbours(f"common order:{order}", thresholds, cut[7]) == (cut[6], cut[8])
+    assert search.find(f"common order:{order}", thresholds, limit=30, page=3).post_ids == cut[60:90]
+
+
 def test_a_shuffled_list_is_the_same_by_every_way_and_new_posts_change_no_places(site):
     text = "common usual order:random_5"
     pages = [search.find(text, HALF, limit=200, forced=way).post_ids for way in (None, Way.FREE, Way.LOTS, Way.GIN)]
