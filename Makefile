@@ -3,7 +3,7 @@ RUN = python3 manage.py
 COMPILE = $(RUN) python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --strip-extras
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test quick lint format bench bench-search bench-pages bench-suggest bench-loading bench-tagging bench-worker bench-likeness learn-demo lock
+.PHONY: help up demo test quick lint format bench bench-search bench-pages bench-suggest bench-loading bench-tagging bench-worker bench-likeness bench-loader bench-metadata learn-demo lock
 
 help:     ## list these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ bench-worker: ## measure the worker: pictures a second, the model's share, what 
 	$(RUN) python -m tests.benchmarks.worker
 bench-likeness: ## measure look-alikes and near copies: make bench-likeness POSTS=300000
 	$(RUN) python -m tests.benchmarks.likeness --posts $(or $(POSTS),100000)
+bench-loader: ## measure the trainer's loader against a plain DataLoader
+	$(RUN) python -m tests.benchmarks.loader
+bench-metadata: ## measure a dataset of many made posts: make bench-metadata ROWS=8000000
+	$(RUN) python -m tests.benchmarks.metadata --rows $(or $(ROWS),1000000)
 learn-demo: ## measure what corrections are worth: make learn-demo DATASET=starter-data
 	$(RUN) python -m tests.benchmarks.learning $(or $(DATASET),starter-data)
 lock:     ## pin the requirements of pyproject.toml again

@@ -2,7 +2,9 @@
 
 A tag is in doubt when its confidence is near its threshold: whichever side it lies on, the other is likely too. What
 people said of the same tag on other posts counts as well: a tag that was rejected three times where it was on is in
-doubt on the next post, however sure the tagger is. Asked are tags of the newest posts, or of a search's first ones.
+doubt on the next post, however sure the tagger is. But the tenth answer to the same question teaches less than the
+first, so the more of them there are, the less it is worth to ask again: an hour of answers covers many tags instead of
+the few that are always wrong. Asked are tags of the newest posts, or of a search's first ones.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ VERDICTS = 20_000  # the newest that count
 WIDTH = 0.15  # distance from the threshold, as a confidence, at which doubt has fallen to a third of one half
 WEIGHT = 4.0  # verdicts that count as much as the distance does
 REPEATED = 0.9  # a tag asked about again in one list is that much less worth asking
+ENOUGH = 5.0  # verdicts on a tag, on this side of its threshold, that halve what another one is worth
 
 _NOT_ASKED = (Category.RATING, Category.YEAR)
 Pair = tuple[int, int]  # post id, tag id
@@ -60,8 +63,9 @@ def questions(
     cells = _cells(_post_ids(text, thresholds, viewer, posts), thresholds, set(without))
     if not len(cells.tag):
         return []
-    doubt = doubts(cells, history(cells, thresholds))
-    worth = doubt * REPEATED ** ranks(cells, doubt)
+    wrong, said = history(cells, thresholds)
+    doubt = doubts(cells, wrong, said)
+    worth = doubt * REPEATED ** ranks(cells, doubt) / (1 + said / ENOUGH)
     best = np.lexsort((cells.tag, -cells.post, -worth))[:limit]
     return [
         Question(*(int(column[at]) for column in (cells.post, cells.tag, cells.byte, cells.limit)), float(doubt[at]))
@@ -103,8 +107,8 @@ def _cells(post_ids: list[int], thresholds: Thresholds, without: set[Pair]) -> C
     return Cells(post[kept], tag[kept], byte[kept], limit[kept])
 
 
-def history(cells: Cells, thresholds: Thresholds) -> dict[tuple[int, bool], tuple[int, int]]:
-    """Of each tag, apart for where it was on and off: how often the tagger was wrong, and of how many verdicts."""
+def history(cells: Cells, thresholds: Thresholds) -> tuple[np.ndarray, np.ndarray]:
+    """Of each cell's tag, on the cell's side of the threshold: how often the tagger was wrong, of how many verdicts."""
     limits = dict(zip(cells.tag.tolist(), cells.limit.tolist(), strict=True))
     rows = Verdict.objects.filter(tag_id__in=list(limits), confidence__isnull=False).order_by("-pk")
     found: dict[tuple[int, bool], tuple[int, int]] = {}
@@ -112,16 +116,16 @@ def history(cells: Cells, thresholds: Thresholds) -> dict[tuple[int, bool], tupl
         on = byte >= limits[tag_id]
         wrong, count = found.get((tag_id, on), (0, 0))
         found[tag_id, on] = wrong + (answer != on), count + 1
-    return found
+    sides = zip(cells.tag.tolist(), (cells.byte >= cells.limit).tolist(), strict=True)
+    counts = np.array([found.get(side, (0, 0)) for side in sides], float).reshape(-1, 2)
+    return counts[:, 0], counts[:, 1]
 
 
-def doubts(cells: Cells, said: dict[tuple[int, bool], tuple[int, int]]) -> np.ndarray:
+def doubts(cells: Cells, wrong: np.ndarray, said: np.ndarray) -> np.ndarray:
     """How likely each cell's side of its threshold is the wrong one, float from 0 to 1."""
     distance = np.abs(cells.byte - cells.limit) / SCALE
     near = 0.5 * np.exp(-distance / WIDTH)
-    pairs = zip(cells.tag.tolist(), (cells.byte >= cells.limit).tolist(), strict=True)
-    counts = np.array([said.get(pair, (0, 0)) for pair in pairs], float).reshape(-1, 2)
-    return (counts[:, 0] + WEIGHT * near) / (counts[:, 1] + WEIGHT)
+    return (wrong + WEIGHT * near) / (said + WEIGHT)
 
 
 def ranks(cells: Cells, doubt: np.ndarray) -> np.ndarray:

@@ -128,12 +128,15 @@ class Loss:
     clip: float = 0.05  # asymmetric only: negatives below it cost nothing
     lambda_initial: float = 0.4
     soft_weight: float = 0.0  # weight of unknown cells, whose target is what the judged release predicted
+    # above 0: their target is what the start release says itself, moved by what people said (training/opinions.py)
+    soft_spread: float = 0.0
 
     def __post_init__(self) -> None:
         demand_choice("loss.kind", self.kind, ("focal", "bce", "asymmetric"))
         for name in ("alpha", "clip", "lambda_initial", "soft_weight"):
             demand_share(f"loss.{name}", getattr(self, name))
-        demand(self.gamma >= 0 and self.gamma_positive >= 0, "loss.gamma and gamma_positive must be at least 0.")
+        for name in ("gamma", "gamma_positive", "soft_spread"):
+            demand(getattr(self, name) >= 0, f"loss.{name} must be at least 0.")
 
 
 @dataclass(frozen=True)
@@ -248,6 +251,10 @@ class Recipe:
         demand(
             self.train.cache_activations != 1 or not self.augment.anything(),
             "With train.cache_activations = 1 no augmentation is possible; raise it or empty [augment].",
+        )
+        demand(
+            not (self.loss.soft_spread and self.model.fresh_head),
+            "loss.soft_spread asks the start release's head, and model.fresh_head leaves it out; choose one of them.",
         )
 
 

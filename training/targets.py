@@ -47,6 +47,7 @@ class Targets:
     predicted: Ragged
     confidences: Ragged
     judged: np.ndarray  # bool [rows]: predictions are there to lean on
+    opinions: np.ndarray | None = None  # float16 [rows, tags]: leant on instead (training/opinions.py)
     # bool by row of the split the pictures are of, grows while they are found; and where each row stands there
     unreadable: np.ndarray | None = None
     place: np.ndarray | None = None
@@ -58,11 +59,15 @@ class Targets:
         """Targets and weights, float32 [B, tags] each.
 
         With a soft weight, an unknown cell of a judged picture leans on what was predicted there: its confidence, or 0
-        where nothing was said. That holds for tags the judged release did not know, too: most pictures lack a new tag.
+        where nothing was said; or on the opinions, where there are any. That holds for tags the judged release did not
+        know, too: most pictures lack a new tag.
         """
         targets = np.zeros((len(rows), self.tags), dtype=np.float32)
         weights = np.zeros_like(targets)
-        if soft_weight:
+        if soft_weight and self.opinions is not None:
+            targets[:] = self.opinions[rows]
+            weights[:] = soft_weight
+        elif soft_weight:
             positions, tags = self.predicted.cells(rows)
             targets[positions, tags] = self.confidences.cells(rows)[1]
             weights[self.judged[rows]] = soft_weight

@@ -16,14 +16,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from training import schedule, telling
+from training import opinions, schedule, telling
 from training.config import Recipe
 from training.engine import Engine
 from training.feed import Feed
 from training.losses import UnifiedFocalLoss, stages
 from training.material import Material
 from training.network import Average, TrainedTagger, stored_state
-from training.pictures import cores
+from training.pictures import Ahead
 from training.run import RunFolder, first_line
 from training.sampling import Order, repeat_factors
 from training.skipping import Skipped
@@ -72,8 +72,9 @@ class Trainer:
 
     def train(self) -> None:
         """From the last checkpoint, or the beginning, to the end; the best weights are then in the run folder."""
-        self.load()
         self.keep_early()
+        self.keep_opinions()
+        self.load()
         self.expect()
         telling.begin(self)
         saved = time.monotonic()
@@ -131,8 +132,7 @@ class Trainer:
     def expect(self) -> None:
         """Has pictures that are not kept decoded begun ahead: this process's, from the very next step on."""
         if not self.feeds["train"].early:
-            workers = self.recipe.data.workers or cores()
-            depth = self.recipe.data.ahead or max(2, -(-2 * workers // self.batch) + 1)
+            depth = self.recipe.data.ahead or Ahead.depth_for(self.recipe.data.workers, self.batch)
             coming = (self.rows(self.number(step)) for step in range(self.step, self.steps, self.width))
             self.material.train.expect(coming, depth)
 
@@ -264,3 +264,9 @@ class Trainer:
             self.feeds["validation"].keep_early(self.run, 1)
         if not self.engine.rank:
             self.engine.wait()
+
+    def keep_opinions(self) -> None:
+        """Before a checkpoint is loaded: the opinions are those of the release that the run starts from."""
+        if (spread := self.recipe.loss.soft_spread) and self.run.state.get("release"):
+            self.engine.wait()  # all processes make them, or all find them
+            self.material.train.targets = opinions.keep(self.network, self.feeds["train"], self.run, spread)

@@ -38,7 +38,7 @@ def plain(said: dict[int, dict[int, int]], tags: list[Tag], asked: set[tuple[int
     """Every cell in doubt, one after the other."""
     limit = {tag.pk: 60 if tag.category == Category.META else 100 for tag in tags}
     judged = {(v.post_id, v.tag_id): v for v in Verdict.objects.all()}
-    doubts = {}
+    doubts, answers = {}, {}
     for post, named in said.items():
         for tag, byte in named.items():
             if (post, tag) in judged or (post, tag) in asked:
@@ -49,10 +49,11 @@ def plain(said: dict[int, dict[int, int]], tags: list[Tag], asked: set[tuple[int
             wrong = sum(v.answer != (v.confidence >= limit[tag]) for v in same)
             near = 0.5 * math.exp(-abs(byte - limit[tag]) / 254 / 0.15)
             doubts[post, tag] = (wrong + 4 * near) / (len(same) + 4)
+            answers[post, tag] = len(same)
     worth = {}
     for (post, tag), doubt in doubts.items():
         before = sum((other, p) > (doubt, post) for (p, same), other in doubts.items() if same == tag)
-        worth[post, tag] = doubt * 0.9**before
+        worth[post, tag] = doubt * 0.9**before / (1 + answers[post, tag] / 5)
     return sorted(worth, key=lambda pair: (-worth[pair], -pair[0], pair[1]))
 
 
@@ -78,6 +79,19 @@ def test_a_tag_that_was_wrong_before_is_asked_about_however_sure_the_tagger_is()
     first, second = reviewing.questions(THRESHOLDS)
     assert (first.tag_id, second.tag_id) == (wrong.pk, fine.pk) and first.on
     assert first.doubt > 0.4 > 0.1 > second.doubt
+
+
+def test_a_tag_that_is_always_wrong_leaves_room_for_others() -> None:
+    wrong, unsure = make_tag("wrong"), make_tag("unsure")
+    release, user = make_release(tags=[wrong, unsure]), make_user()
+    posts = [make_post() for _ in range(30)]
+    for post in posts:
+        predict(post, release, {wrong: 0.95, unsure: 0.4})
+    indexing.rebuild([post.pk for post in posts])
+    for post in posts[:10]:
+        correcting.record(post, wrong, False, user)
+    found = [question.tag_id for question in reviewing.questions(THRESHOLDS, limit=10)]
+    assert found.count(unsure.pk) >= 5 and found.count(wrong.pk) >= 2
 
 
 def test_a_search_narrows_it_and_neither_ratings_nor_years_are_asked() -> None:

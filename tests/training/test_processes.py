@@ -10,10 +10,12 @@ import pytest
 
 from tests.training import made
 from training import config, train
+from training.engine import free_port
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = (*made.FAST, "train.epochs=2", "train.batch_size=8", "train.evaluate_every=2", "model.dropout=0.1")
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+DEEPSPEED = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", "2"]  # what `deepspeed` is
 SPY = """
 import json, sys
 from pathlib import Path
@@ -45,19 +47,35 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("launch", "settings"),
     [
-        ("train.accumulate=2", "augment.flip=0.5", "data.cache=none"),  # a micro-batch each
-        ("train.freeze_norm=true", "model.dropout=0.0", "train.accumulate=1"),  # half of every micro-batch each
-        ("train.accumulate=2", "engine.zero_stage=2"),
+        (TORCHRUN, ("train.accumulate=2", "augment.flip=0.5", "data.cache=none")),  # a micro-batch each
+        # half of every micro-batch each
+        (TORCHRUN, ("train.freeze_norm=true", "model.dropout=0.0", "train.accumulate=1")),
+        (TORCHRUN, ("train.accumulate=2", "engine.zero_stage=2")),
+        (DEEPSPEED, ("train.accumulate=2", "engine.zero_stage=2", "engine.offload_optimizer=true")),
+        (DEEPSPEED, ("train.accumulate=2", "engine.zero_stage=3")),
     ],
-    ids=["micro-batches", "halves", "zero"],
+    ids=["micro-batches", "halves", "zero", "deepspeed, offloaded", "deepspeed, zero 3"],
 )
-def test_two_processes_learn_what_one_learns(shapes: Path, tmp_path: Path, settings: tuple[str, ...]) -> None:
+def test_two_processes_learn_what_one_learns(
+    shapes: Path, tmp_path: Path, launch: list[str], settings: tuple[str, ...]
+) -> None:
     whole = (*SETTINGS, *settings)
     alone = train.train(config.read("tiny", whole), shapes, tmp_path / "one", None, None)
     (tmp_path / "spy.py").write_text(SPY)
-    command = [*LAUNCH, tmp_path / "spy.py", tmp_path, "tiny", "--dataset", shapes, "--run-folder", tmp_path / "two"]
+    port = ["--master_port", str(free_port())] if launch is DEEPSPEED else []  # its own choice is always the same
+    command = [
+        *launch,
+        *port,
+        tmp_path / "spy.py",
+        tmp_path,
+        "tiny",
+        "--dataset",
+        shapes,
+        "--run-folder",
+        tmp_path / "two",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # the script lies elsewhere
     result = subprocess.run([*map(str, command), *told(whole)], capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr[-2000:]

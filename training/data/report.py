@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Report:
-    """`entries` are {"step", "kept", "dropped", "why"}, in order."""
+    """`entries` are {"step", "kept", "dropped", "why"}, in order; the last has "seconds" and "peak_bytes" too."""
 
     def __init__(self) -> None:
         self.entries: list[dict[str, Any]] = []
@@ -49,6 +49,7 @@ class Report:
     def cost(self, rows: int, seconds: float, memory: int) -> None:
         why = f"{seconds:.1f} s, {rows / max(seconds, 1e-9):,.0f} rows a second, at most {memory / 2**20:,.0f} MiB"
         self.add("time and memory", rows, 0, why)
+        self.entries[-1] |= {"seconds": round(seconds, 1), "peak_bytes": memory}
 
     def text(self) -> str:
         lines = [f"{'step':24} {'kept':>12} {'dropped':>12}  why"]
