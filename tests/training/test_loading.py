@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tagger.preprocess import Preprocess
 from tagger.vocabulary import Vocabulary
+from tests.benchmarks import loader
 from tests.training import made
 from training import config, dataset, targets, train
 from training.dataset import Rows
@@ -173,3 +175,16 @@ def test_rows_read_by_column_are_known_as_rows_read_one_by_one(tmp_path: Path) -
             assert (a == b).all()
         assert targets.count_tags(lazy, {}) == targets.count_tags(list(lazy), {})
         assert [lazy[i]["md5"] for i in everything] == [row["md5"] for row in lazy]
+
+
+def test_the_loader_is_measured_against_a_plain_one_on_the_same_pictures(tmp_path: Path) -> None:
+    split = dataset.read(loader.made(tmp_path / "made", 10), tmp_path / "cache").splits["train"]
+    source, order = Source(split, loader.preprocess(32)), [np.array([3, 1, 4]), np.array([5, 9, 2]), np.array([6])]
+    run = RunFolder(tmp_path / "run")
+    ours = list(loader.by_trainer(source, order, 2, run))
+    plain = list(loader.by_dataloader(source, order, 0))
+    assert [len(batch) for batch in ours] == [3, 3, 1]
+    assert all(torch.equal(*pair) for pair in zip(ours, plain, strict=True))
+    ways = {"trainer": lambda workers: loader.by_trainer(source, order, workers, run)}
+    best = loader.compare(ways, 1, rounds=2)["trainer"]
+    assert best.pictures == 7 and best.rate > 0 and best.busy > 0
