@@ -165,6 +165,7 @@ class _Parser:
             negated ^= self.peek() == "-"
             marked |= self.peek() == "~"
             self.at += 1
+            self.space()
         node = self.expression()
         return marked, none_of(node) if negated else node
 

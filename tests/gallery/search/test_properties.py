@@ -173,6 +173,8 @@ def test_a_printed_tree_parses_to_the_same_tree(asked: Asked):
 
 @settings(max_examples=600, deadline=None)
 @given(st.text(st.sampled_from("ab_:*()-~ \"'\\,.<>=19%\tor"), max_size=30) | st.text(max_size=20))
+@example("- ~*")
+@example("- ~)*")
 def test_any_text_parses_prints_or_says_why_not(text: str):
     try:
         tree = search.parse(text)
