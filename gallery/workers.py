@@ -124,7 +124,9 @@ def _tell() -> None:
     """Write into our place, or take a free one: the first time, and when we were silent so long that it went."""
     global _place
     said = asdict(
-        Worker(_name, os.getpid(), _queues, memory(), device_memory(), _look() if _look else None, time.time())
+        Worker(
+            _name, os.getpid(), _queues, memory(), device_memory(), _look() if _look else None, time.time(), _claims()
+        )
     )
     try:
         if _place is not None and _is_ours(cache.get(_key(_place))):

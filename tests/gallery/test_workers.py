@@ -43,6 +43,16 @@ def test_a_worker_says_what_it_holds_and_its_memory_is_measured():
     assert not workers.alive()
 
 
+def test_a_worker_says_which_posts_it_is_at():
+    """By the times of its claims: the sweep gives back the others."""
+    at = [1_790_000_000.25]
+    workers.begin("tagging@here", ["tagging"], lambda: None, lambda: at)
+    assert eventually(lambda: [one.claims for one in workers.alive()] == [at])
+    at = []
+    workers.tell()
+    assert workers.alive()[0].claims == []
+
+
 def test_a_silent_worker_is_forgotten(monkeypatch):
     monkeypatch.setattr(workers, "FORGOTTEN_SECONDS", 1)
     begin("tagging@here")
