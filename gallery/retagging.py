@@ -78,9 +78,10 @@ def _let_wait(posts: QuerySet[Post], run: TaggingRun) -> int:
 def progress(run: TaggingRun) -> Progress:
     """How far a run is, read from its posts."""
     posts = run.posts.active()
-    left = posts.filter(tagging_state__in=_UNDER_WAY).count() if run.state == TaggingRun.State.RUNNING else 0
+    running = run.state == TaggingRun.State.RUNNING
+    left = posts.filter(tagging_state__in=_UNDER_WAY).count() if running else run.left
     failed = posts.filter(tagging_state=TaggingState.FAILED).count()
-    return Progress(run.total, max(0, run.total - left), failed, round(left / _speed(run.release)))
+    return Progress(run.total, max(0, run.total - left), failed, round(left / _speed(run.release)) if running else 0)
 
 
 @transaction.atomic
@@ -88,10 +89,10 @@ def cancel(run: TaggingRun) -> None:
     """Stop a run: posts not yet taken keep the tags they have; those never tagged go on waiting as uploads."""
     waiting = run.posts.filter(tagging_state=TaggingState.WAITING)
     seen = Exists(Prediction.objects.filter(post=OuterRef("pk")))
-    waiting.filter(seen).update(tagging_state=TaggingState.TAGGED)
-    run.posts.filter(tagging_state=TaggingState.WAITING).update(priority=Post.UPLOAD_PRIORITY, tagging_run=None)
+    left = waiting.filter(seen).update(tagging_state=TaggingState.TAGGED, tagging_run=None)
+    left += waiting.update(priority=Post.UPLOAD_PRIORITY, tagging_run=None)
     TaggingRun.objects.filter(pk=run.pk, state=TaggingRun.State.RUNNING).update(
-        state=TaggingRun.State.CANCELLED, finished_at=timezone.now()
+        state=TaggingRun.State.CANCELLED, finished_at=timezone.now(), left=left
     )
     run.refresh_from_db()
 

@@ -21,6 +21,7 @@ class TaggingRun(models.Model):
     query = models.TextField(blank=True)
     total = models.IntegerField()
     failed = models.IntegerField(default=0)
+    left = models.IntegerField(default=0, help_text="Posts that it had not taken when it was cancelled")
     state = models.CharField(max_length=10, choices=State, default=State.RUNNING)
     created_at = models.DateTimeField(auto_now_add=True)
     finished_at = models.DateTimeField(null=True)

@@ -64,7 +64,15 @@ def test_a_cancelled_run_leaves_the_tags_as_they_are(site):
     states = {name: Post.objects.get(pk=post.pk).tagging_state for name, post in site.items()}
     assert states == {"seen": "tagged", "also": "tagged", "older": "tagged", "failed": "waiting", "upload": "waiting"}
     retagging.cancel(run)
-    assert retagging.progress(run).done == 4
+    told = retagging.progress(run)
+    assert (told.done, told.total, told.seconds_left) == (0, 4, 0)
+
+
+def test_a_run_cancelled_half_way_says_how_far_it_came(site):
+    run = retagging.start("all", "", None, HALF)
+    run.posts.filter(pk=site["seen"].pk).update(tagging_state="tagged")
+    retagging.cancel(run)
+    assert retagging.progress(run).done == 1
 
 
 def test_a_deleted_run_lets_its_posts_be_tagged(site):
