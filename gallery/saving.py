@@ -67,14 +67,17 @@ def _news(row: SavedSearch, user: User, thresholds: Thresholds) -> News:
         return News(row, search.Count(0, True), error.message)
 
 
-def mark_seen(rows: list[SavedSearch], page: search.Page) -> None:
-    """The first page of these searches was shown: what it begins with is no news any more."""
+def mark_seen(rows: list[SavedSearch], page: search.Page, thresholds: Thresholds, user: User) -> None:
+    """The first page of these searches was shown: what they find now is no news any more.
+
+    In another order than newest first the page doesn't show which post is the newest.
+    """
     if not rows or not page.post_ids:
         return
-    newest = max(page.post_ids)
-    ids = [row.pk for row in rows if row.seen < newest]
-    if ids:
-        SavedSearch.objects.filter(pk__in=ids, seen__lt=newest).update(seen=newest)
+    for row in rows:
+        newest = max(page.post_ids) if page.by_id else _newest(row.query, thresholds, user)
+        if row.seen < newest:
+            SavedSearch.objects.filter(pk=row.pk, seen__lt=newest).update(seen=newest)
 
 
 def shown_by(rows: list[SavedSearch], text: str) -> list[SavedSearch]:

@@ -14,6 +14,7 @@ from gallery import profiles, saving, search
 from gallery.captions import captions
 from gallery.models import CATEGORY_ORDER, Category, Post
 from gallery.page_rows import PageRows
+from gallery.profiles import Thresholds
 from gallery.views import paging
 from gallery.views.terms import Row, row_of
 
@@ -46,18 +47,20 @@ def browse(request: HttpRequest) -> HttpResponse:
         "tiles": _tiles(page, rows),
     }
     if request.user.is_authenticated:
-        context |= _saved(request.user, text, page, context["pager"])
+        context |= _saved(request.user, text, page, context["pager"], thresholds)
     if not page.post_ids:
         context["remedies"] = search.remedies(text, thresholds, viewer=request.user)[:_REMEDIES]
     return render(request, "browse/browse.html", context)
 
 
-def _saved(user: AbstractBaseUser, text: str, page: search.Page, pager: paging.Pager) -> dict[str, Any]:
+def _saved(
+    user: AbstractBaseUser, text: str, page: search.Page, pager: paging.Pager, thresholds: Thresholds
+) -> dict[str, Any]:
     """A member's saved searches for beside the page, and whether this is one of them, which then is seen."""
     rows = saving.of(user)
     kept = saving.shown_by(rows, text)
     if pager.number == 1:
-        saving.mark_seen(kept, page)
+        saving.mark_seen(kept, page, thresholds, user)
     named = [(name, list(of_name)) for name, of_name in groupby(rows, key=lambda row: row.name)]
     shown = [(name, of_name[0].query if len(of_name) == 1 else f"search:{name}") for name, of_name in named]
     return {"kept": kept, "saved": shown[:_SAVED_SHOWN], "saved_more": len(shown) > _SAVED_SHOWN}

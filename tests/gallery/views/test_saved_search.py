@@ -69,6 +69,19 @@ def test_only_the_first_page_counts_as_seen(smile, settings):
     assert "1 new" in client.get("/searches/").content.decode()
 
 
+@pytest.mark.parametrize("order", ["id", "width"])
+def test_in_another_order_all_that_is_there_counts_as_seen_and_nothing_else(smile, settings, order):
+    settings.PAGE_SIZE = 2
+    client = signed_in()
+    _save(client, f"smile order:{order}", "happy")
+    smile.post()
+    assert "1 new" in client.get("/searches/").content.decode()
+    client.get(f"/?q=smile order:{order}")
+    assert "nothing new" in client.get("/searches/").content.decode()
+    smile.post()
+    assert "1 new" in client.get("/searches/").content.decode()
+
+
 def test_a_search_without_a_name_is_called_after_its_text(smile):
     client = signed_in()
     _save(client, "smile or -(a b)")
