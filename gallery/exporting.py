@@ -109,6 +109,13 @@ def sweep() -> int:
     return broken
 
 
+def is_ours(row: Export) -> bool:
+    """Whether the folder was made by the site for this export alone, so that it may go with it."""
+    folder = Path(row.folder)
+    others = Export.objects.exclude(pk=row.pk).filter(folder=row.folder)
+    return bool(row.folder) and folder.parent == settings.EXPORTS_DIR and not others.exists()
+
+
 @contextmanager
 def _held(row: Export) -> Iterator[bool]:
     """Be the only one to write an export that runs; False when another does, or it ended."""

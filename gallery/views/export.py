@@ -51,8 +51,12 @@ def delete_export(request: HttpRequest, pk: int) -> HttpResponse:
     if export.state == Export.State.RUNNING:
         messages.error(request, "This export is still being written: delete it when it is done.")
         return redirect("exports")
-    if export.folder:
+    ours = exporting.is_ours(export)
+    if ours:
         shutil.rmtree(export.folder, ignore_errors=True)
     export.delete()
-    messages.success(request, f"Export {pk} is deleted from the server's disk.")
+    if ours:
+        messages.success(request, f"Export {pk} is deleted from the server's disk.")
+    else:
+        messages.success(request, f"Export {pk} is off the list. Its folder was chosen by hand and stays.")
     return redirect("exports")

@@ -16,8 +16,9 @@ def staff():
 
 
 @pytest.fixture
-def written(tmp_path):
+def written(settings, tmp_path):
     """An export whose folder holds a file longer than a block of tar and one in a folder."""
+    settings.EXPORTS_DIR = tmp_path
     folder = tmp_path / "export-1"
     (folder / "data").mkdir(parents=True)
     (folder / "dataset.json").write_text("{}")
@@ -62,6 +63,15 @@ def test_a_button_starts_an_export(staff):
 def test_deleting_an_export_frees_the_disk(staff, written, tmp_path):
     staff.post(reverse("delete_export", args=[written.pk]))
     assert not Export.objects.exists() and not (tmp_path / "export-1").exists()
+
+
+def test_a_folder_that_somebody_chose_or_another_export_names_stays(staff, written, tmp_path, settings):
+    again = Export.objects.create(state=Export.State.DONE, folder=written.folder, counts=written.counts)
+    staff.post(reverse("delete_export", args=[written.pk]))
+    assert (tmp_path / "export-1" / "dataset.json").exists()
+    settings.EXPORTS_DIR = tmp_path / "exports"
+    staff.post(reverse("delete_export", args=[again.pk]))
+    assert not Export.objects.exists() and (tmp_path / "export-1" / "dataset.json").exists()
 
 
 def test_a_failed_export_says_why(staff):
