@@ -39,9 +39,10 @@ def _key(request: HttpRequest, username: str) -> str:
 
 
 def _address(request: HttpRequest) -> str:
-    """Where the person is; behind our own proxy, which adds the address it saw at the end, what that says."""
-    if settings.MEDIA_BY_PROXY and (seen := request.headers.get("X-Forwarded-For")):
-        return seen.rpartition(",")[2].strip()
+    """Where the person is. Each proxy adds the address it saw at the end; anybody can write what stands before."""
+    seen = [part.strip() for part in request.headers.get("X-Forwarded-For", "").split(",") if part.strip()]
+    if settings.PROXIES and seen:
+        return seen[-min(settings.PROXIES, len(seen))]
     return request.META.get("REMOTE_ADDR", "")
 
 

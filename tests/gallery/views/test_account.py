@@ -48,7 +48,7 @@ def test_guessing_is_slowed_down_per_name_and_address(client):
 
 
 def test_behind_the_proxy_each_address_has_its_own_tries(client, settings):
-    settings.MEDIA_BY_PROXY = True
+    settings.PROXIES = 1
     make_user("ana")
     wrong, right = ({"username": "ana", "password": password} for password in ("wrong", PASSWORD))
     for number in range(signing_in.WRONG_TRIES):  # what a stranger writes himself stands before what the proxy saw
@@ -56,6 +56,18 @@ def test_behind_the_proxy_each_address_has_its_own_tries(client, settings):
     late = client.post(reverse("login"), right, headers={"X-Forwarded-For": "192.0.2.7"})
     assert "Too many wrong tries" in late.content.decode()
     assert client.post(reverse("login"), right, headers={"X-Forwarded-For": "192.0.2.8"}).status_code == 302
+
+
+def test_behind_two_proxies_the_person_stands_before_the_last(client, settings):
+    settings.PROXIES = 2
+    make_user("ana")
+    wrong, right = ({"username": "ana", "password": password} for password in ("wrong", PASSWORD))
+    for number in range(signing_in.WRONG_TRIES):
+        client.post(reverse("login"), wrong, headers={"X-Forwarded-For": f"10.0.0.{number}, 192.0.2.7, 172.18.0.2"})
+    late = client.post(reverse("login"), right, headers={"X-Forwarded-For": "192.0.2.7, 172.18.0.2"})
+    assert "Too many wrong tries" in late.content.decode()
+    elsewhere = client.post(reverse("login"), right, headers={"X-Forwarded-For": "192.0.2.8, 172.18.0.2"})
+    assert elsewhere.status_code == 302
 
 
 def test_a_closed_account_cant_sign_in(client):
