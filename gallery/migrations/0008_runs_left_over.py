@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('gallery', '0006_partition_the_tag_index'),
+        ("gallery", "0007_cheaper_writes_and_orders_by_change"),
     ]
 
     operations = [
