@@ -61,6 +61,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _CHECKED_POSTS = 32  # to compare the modes on where a release brings no pictures
+_OTHERS = 16  # posts on either end whose pictures tell a storage that is away from one missing file
 _PROBLEM = "tagger:problem"
 _PROBLEM_SECONDS = 120  # the sweep wakes a worker every 30 seconds, which says it again
 
@@ -171,20 +172,67 @@ def fill_features(seconds: float = 20) -> int:
             return 0
         while tagger and time.monotonic() < deadline and not _stopping.is_set() and not Post.objects.waiting().exists():
             posts = list(features.missing(tagger.release_id)[: tagger.batcher.size()])
-            found = {post.pk: _feature(tagger, post) for post in posts}
-            features.store(tagger.release_id, found, final=True)
-            done += len(found)
-            if not posts:
+            asked = _fill(tagger, posts)
+            done += asked
+            if not posts or asked < len(posts):
                 break
     return done
 
 
-def _feature(tagger: Tagger, post: Post) -> np.ndarray | None:
+def _fill(tagger: Tagger, posts: list[Post]) -> int:
+    """Keep these posts' features, and of which there is none; on the site's own trouble stop, and pause a while."""
+    found: dict[int, np.ndarray | None] = {}
     try:
-        return tagger.batcher.predict([pixels_of(tagger.predictor, post)])[0].feature
+        for post in posts:
+            found[post.pk] = _feature(tagger, post)
     except Exception as error:
+        logger.warning("Features are not filled in now: %s", error)
+        features.none_to_come(tagger.release_id, features.PAUSE_SECONDS)
+    features.store(tagger.release_id, found, final=True)
+    return len(found)
+
+
+def _feature(tagger: Tagger, post: Post) -> np.ndarray | None:
+    """None where the picture is to blame. Raises what passes: a storage that is away, a model that broke."""
+    try:
+        pixels = pixels_of(tagger.predictor, post)
+    except Exception as error:
+        if not _is_to_blame(post):
+            raise
         logger.warning("Post %s has no feature: %s", post.pk, error)
         return None
+    return tagger.batcher.predict([pixels])[0].feature
+
+
+def _is_to_blame(post: Post) -> bool:
+    """Whether the picture can't be decoded even without a GPU, or not be read while others can."""
+    try:
+        with default_storage.open(post.file_path) as file, pictures.open_picture(file) as image:
+            pictures.upright(image).load()
+    except MemoryError:
+        return False
+    except Exception as error:
+        return not _is_of_storage(error) or _storage_answers(post)
+    return False
+
+
+def _is_of_storage(error: Exception) -> bool:
+    """A decoder's errors are OSErrors, too, but without a number."""
+    cause = error.__cause__ or error
+    return isinstance(cause, OSError) and cause.errno is not None
+
+
+def _storage_answers(post: Post) -> bool:
+    """Whether the picture of any other post can be read, of the newest or the oldest."""
+    others = Post.objects.active().exclude(pk=post.pk)
+    for other in [*others.order_by("-pk")[:_OTHERS], *others.order_by("pk")[:_OTHERS]]:
+        try:
+            with default_storage.open(other.file_path) as file:
+                if file.read(1):
+                    return True
+        except OSError:
+            continue
+    return False
 
 
 def _active_tagger() -> Tagger | None:

@@ -15,7 +15,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 from gallery.models import Feature, Post, Prediction, Release, TaggingState
 
 _LARGEST = 127
-_COMPLETE_SECONDS = 600  # so long nobody looks again whether features are missing
+PAUSE_SECONDS = 600  # so long nobody looks again whether features are missing
 _NEVER_SECONDS = 24 * 3600
 _COUNT_SECONDS = 30
 
@@ -38,8 +38,11 @@ def unpack(codes: bytes | memoryview) -> np.ndarray:
 
 
 def store(release_id: int, found: Mapping[int, np.ndarray | None], final: bool = False) -> None:
-    """Keep these posts' features; `final` also keeps that there is none."""
+    """Keep these posts' features, in the place of empty ones; `final` also keeps that there is none."""
     packed = {post_id: pack(feature) for post_id, feature in found.items()}
+    real = [post_id for post_id, codes in packed.items() if codes]
+    # A new row, not a changed one: searches read on from the last row that they know.
+    Feature.objects.filter(post_id__in=real, release_id=release_id, codes=b"").delete()
     Feature.objects.bulk_create(
         [
             Feature(post_id=post_id, release_id=release_id, codes=codes)
@@ -65,7 +68,7 @@ def any_missing(release: Release) -> bool:
         return False
     if missing(release.pk).exists():
         return True
-    none_to_come(release.pk, _COMPLETE_SECONDS)
+    none_to_come(release.pk, PAUSE_SECONDS)
     return False
 
 

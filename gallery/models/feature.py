@@ -7,7 +7,7 @@ class Feature(models.Model):
     """What one release's backbone saw in one post's picture, for likeness: a direction, one signed byte a number.
 
     Never changed: the same picture gives the same release the same feature. Empty where none could be had, so that
-    nobody tries again.
+    nobody asks for it alone; when the post is tagged again, its feature takes the empty one's place.
     """
 
     post = models.ForeignKey("gallery.Post", on_delete=models.CASCADE, related_name="features", db_index=False)

@@ -69,6 +69,47 @@ def test_missing_features_are_filled_when_nothing_waits(data, monkeypatch):
 
 
 @pytest.mark.django_db
+def test_a_storage_that_is_away_leaves_no_empty_features(data):
+    release = install(data / "first")
+    posts = [upload(number) for number in range(3)]
+    tagging.tag_waiting()
+    Feature.objects.all().delete()
+    (data / "media").rename(data / "away")
+    assert tagging.fill_features() == 0
+    assert not Feature.objects.exists()
+    assert not features.any_missing(release)  # nobody asks for a while
+    (data / "away").rename(data / "media")
+    assert tagging.fill_features() == len(posts)
+    assert not Feature.objects.filter(codes=b"").exists()
+
+
+@pytest.mark.django_db
+def test_a_model_that_breaks_leaves_no_empty_features(data, monkeypatch):
+    install(data / "first")
+    posts = [upload(number) for number in range(3)]
+    tagging.tag_waiting()
+    Feature.objects.all().delete()
+    with monkeypatch.context() as broken:
+        broken.setattr(tagging._loaded.predictor, "predict_prepared", None)
+        assert tagging.fill_features() == 0
+    assert not Feature.objects.exists()
+    assert tagging.fill_features() == len(posts)
+
+
+@pytest.mark.django_db
+def test_tagging_again_replaces_an_empty_feature(data):
+    release = install(data / "first")
+    post = upload(1)
+    Feature.objects.create(post=post, release=release, codes=b"")
+    tagging.tag_waiting()
+    kept = Feature.objects.get(post=post)
+    assert kept.codes
+    Post.objects.update(tagging_state="waiting")
+    tagging.tag_waiting()
+    assert Feature.objects.get(post=post).pk == kept.pk
+
+
+@pytest.mark.django_db
 def test_posts_that_wait_go_before_missing_features(data):
     install(data / "first")
     upload(1)
