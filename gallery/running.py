@@ -53,13 +53,15 @@ def choose(release: Release, stage: str, mode: str, engine: str) -> None:
         raise RunError(f"{release.title} can't be run so: choose again.")
     if mode == Mode.FAST and engine == Engine.ONNXRUNTIME:
         raise RunError("Fast mode of an ONNX model runs with OpenVINO: choose that, or leave the engine to the site.")
-    if stage != release.stage:
+    if other_stage := stage != release.stage:
         _take_thresholds(release, stage)
+        release.gate = {}  # what a check found is of one stage
     release.stage, release.engine = stage, engine
     if mode == Mode.EXACT:
         release.mode = mode
         release.gate = {} if is_checked(release) else release.gate
-    elif release.mode != mode and not is_checked(release):
+    elif other_stage or (release.mode != mode and not is_checked(release)):
+        release.mode = Mode.EXACT
         release.gate = {"state": CHECKING, "since": timezone.now().isoformat()}
         transaction.on_commit(lambda: _ask(release))
     release.save(update_fields=["stage", "engine", "mode", "gate"])

@@ -277,7 +277,8 @@ def check_fast(release: Release) -> dict[str, Any]:
     from tagger import fast
 
     shown = fast.calibration_pictures(release.path) or list(_newest_pictures())
-    return fast.check(release.path, shown, settings.TAGGER_DEVICE, settings.TAGGER_THREADS).to_json()
+    gate = fast.check(release.path, shown, settings.TAGGER_DEVICE, settings.TAGGER_THREADS, stage=release.stage)
+    return gate.to_json()
 
 
 def _newest_pictures() -> Iterator[Image]:

@@ -8,7 +8,7 @@ agree between the modes to `ENOUGH` (mean Jaccard index). Loads no torch until a
 
     calibration/0000.webp ...   in the release folder: pictures of its own kind, at about its input size
     calibration/CREDITS.md      where their licences ask for it
-    gate.json                   {"torch bf16": {"engine", "agreement", "pictures", "passed", "reason"}}, by engine
+    gate.json                   by engine: {"torch bf16": {"engine", "agreement", "pictures", "passed", "reason", ...}}
 """
 
 import argparse
@@ -41,13 +41,17 @@ FOLDER, RESULT = "calibration", "gate.json"
 
 @dataclass(frozen=True)
 class Gate:
-    """What a check found. `agreement` is null when nothing could be compared; `reason` is a sentence unless passed."""
+    """What a check of one stage found.
+
+    `agreement` is null when nothing could be compared; `reason` is a sentence unless passed.
+    """
 
     engine: str
     agreement: float | None
     pictures: int
     passed: bool
     reason: str = ""
+    stage: str = "refined"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -96,6 +100,7 @@ def check(
     threads: int = 0,
     *,
     anyway: bool = False,
+    stage: str = "refined",
 ) -> Gate:
     """Compares fast with exact mode on upright pictures. Raises ReleaseError for a release that can't be loaded.
 
@@ -103,22 +108,22 @@ def check(
     """
     reason = None if anyway else why_not(releases.read(folder), device)
     if reason:
-        return Gate("", None, 0, False, reason)
+        return Gate("", None, 0, False, reason, stage)
     if not pictures:
-        return Gate("", None, 0, False, "There are no pictures to compare the modes on.")
+        return Gate("", None, 0, False, "There are no pictures to compare the modes on.", stage)
     from tagger.inference import Predictor  # torch takes seconds to load
 
     found: list[list[set[int]]] = []
     engine = ""
     for mode in ("exact", "fast"):
-        predictor = Predictor(folder, device, threads=threads, mode=mode)
+        predictor = Predictor(folder, device, stage, threads, mode=mode)
         found.append(tags_on(predictor, pictures))
         engine = predictor.engine.title
         del predictor  # the two models need not be in memory together
     agreement = round(float(np.mean([jaccard(one, other) for one, other in zip(*found, strict=True)])), 4)
     below = f"{agreement:.1%} of the tags agree with exact mode on {len(pictures)} pictures; {ENOUGH:.0%} are needed."
     passed = agreement >= ENOUGH
-    return Gate(engine, agreement, len(pictures), passed, "" if passed else below)
+    return Gate(engine, agreement, len(pictures), passed, "" if passed else below, stage)
 
 
 def tags_on(predictor: "Predictor", pictures: Sequence[Image.Image]) -> list[set[int]]:

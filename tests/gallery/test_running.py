@@ -135,6 +135,22 @@ def test_a_gate_that_passed_makes_it_fast_unless_somebody_chose_otherwise(data):
     assert (found.mode, found.gate) == ("exact", {})
 
 
+def test_another_stage_is_exact_until_its_own_check_has_passed(data):
+    found, outcome = install(data / "first"), fast.Gate("torch bf16", 0.99, 8, True).to_json()
+    choose(found, mode="fast")
+    asked = Release.objects.get()
+    choose(found, stage="initial", mode="fast")  # while the other stage is checked
+    assert not running._conclude(asked, outcome)
+    assert running._conclude(Release.objects.get(), outcome)
+    found.refresh_from_db()
+    choose(found, stage="refined")
+    assert (found.mode, running.is_checked(found)) == ("exact", True)
+    choose(found, stage="initial", mode="fast")
+    assert not running.check(found.pk)  # for want of pictures
+    found.refresh_from_db()
+    assert (found.mode, found.gate["stage"]) == ("exact", "initial")
+
+
 def test_without_pictures_it_stays_exact(data):
     found = choose(install(data / "first"), mode="fast")
     assert not running.check(found.pk)

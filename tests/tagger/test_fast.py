@@ -65,6 +65,14 @@ def test_the_check_measures_the_agreement_of_both_modes(folder: Path) -> None:
         assert "AMX" in here.reason
 
 
+def test_the_check_is_of_the_stage_that_is_asked_for(folder: Path) -> None:
+    images = pictures(6)
+    gate = fast.check(folder, images, "cpu", anyway=True, stage="initial")
+    on = [fast.tags_on(Predictor(folder, "cpu", "initial", mode=mode), images) for mode in ("exact", "fast")]
+    expected = np.mean([fast.jaccard(one, other) for one, other in zip(*on, strict=True)])
+    assert (gate.stage, gate.agreement) == ("initial", pytest.approx(expected, abs=1e-4))
+
+
 def test_tags_on_are_the_balanced_profile_s_and_one_rating(folder: Path) -> None:
     predictor = Predictor(folder, "cpu")
     for on, found in zip(fast.tags_on(predictor, pictures(3)), predictor.predict(pictures(3)), strict=True):
