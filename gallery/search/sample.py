@@ -212,7 +212,7 @@ def _replace() -> None:
 def _in_background(read: Callable[[], object]) -> None:
     try:
         read()
-    except DatabaseError as error:
+    except (DatabaseError, psycopg.Error) as error:
         logger.warning("The sample of posts could not be read: %s", str(error).strip())
     finally:
         connection.close()

@@ -194,6 +194,17 @@ def test_estimates_tell_how_far_off_they_are_and_are_put_right_by_histograms(sit
     assert estimated(nothing, mask(nothing, part), part).error == math.inf
 
 
+@pytest.mark.parametrize("reason", ["STALE_SECONDS", "_GROWN"])
+def test_a_search_never_waits_for_the_next_sample(site, monkeypatch, reason):
+    first = sample.current()
+    assert first is not None
+    monkeypatch.setattr(sample, "_ASK_SECONDS", -1.0)
+    monkeypatch.setattr(sample, reason, 0.5 if reason == "_GROWN" else -1)
+    with sample._loading:  # as a thread does that reads
+        assert sample.current() is first
+        assert search.find("common", HALF).post_ids
+
+
 def test_a_part_of_the_posts_estimates_the_whole(site):
     part = sample.load(4_000)
     assert part.size == 4_000
