@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 _LISTED = [category for category in Category if category != Category.RATING]
 _ROWS_A_GROUP = 100  # small row groups stream and shuffle well
+_GROUP_BYTES = 64 * 1024 * 1024  # of pictures; a group is in memory as a whole, twice while it is written
 _SHARD_BYTES = 400 * 1024 * 1024
 _LOCK = 0x6578_706F  # with an export's id; any number that no other advisory lock of the site uses
 _UNSENT_SECONDS = 60  # a worker that is free begins within this time
@@ -202,6 +203,7 @@ def _write_shards(row: Export, posts: QuerySet[Post], data: Path) -> _Counts:
             writer, written = parquet.ParquetWriter(shards[-1], schema), 0
         writer.write_table(pa.Table.from_pylist(group, schema=schema))
         written += sum(len(each["image"]["bytes"]) for each in group)
+        group.clear()  # before the next one is read
     if writer is None:
         raise ExportError("The pictures' files are missing from the storage: see that its disk is there.")
     writer.close()
@@ -236,16 +238,22 @@ def _features() -> Features:
 
 
 def _groups(row: Export, posts: QuerySet[Post], counts: _Counts) -> Iterator[list[dict[str, Any]]]:
-    """Rows in groups, oldest posts first; saves the progress after each group."""
+    """Rows in groups of bounded number and size, oldest posts first; saves the progress before each."""
     thresholds, last = profiles.resolve(None), 0
     while chunk := list(posts.filter(pk__gt=last).order_by("pk")[:_ROWS_A_GROUP]):
         last = chunk[-1].pk
         known = _Known.about(chunk, thresholds)
-        rows = [each for post in chunk if (each := _row(post, known, counts)) is not None]
-        row.done += len(chunk)
+        rows, size = [], 0
+        for post in chunk:
+            row.done += 1
+            if each := _row(post, known, counts):
+                rows.append(each)
+                size += len(each["image"]["bytes"])
+            if rows and (size >= _GROUP_BYTES or post is chunk[-1]):
+                row.save(update_fields=["done"])
+                yield rows
+                rows, size = [], 0
         row.save(update_fields=["done"])
-        if rows:
-            yield rows
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
+from pyarrow.parquet import ParquetFile
 
 from gallery import correcting, exporting, indexing, tasks, uploading
 from gallery.models import Category, Export
@@ -76,6 +77,16 @@ def test_all_posts_in_shards(judged, data, monkeypatch):
         "train-00001-of-00002.parquet",
     ]
     assert len(load_dataset(str(data / "mine"), cache_dir=str(data / "cache"))["train"]) == 2
+
+
+def test_large_pictures_are_written_in_smaller_groups(judged, data, monkeypatch):
+    monkeypatch.setattr(exporting, "_GROUP_BYTES", 1)
+    row = Export.objects.create()
+    exporting.export(row, everything=True)
+    [shard] = (data / "exports").rglob("*.parquet")
+    file = ParquetFile(shard)
+    assert [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)] == [1, 1]
+    assert row.done == 2
 
 
 def test_the_trainer_reads_an_export(judged, data):
