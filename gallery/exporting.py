@@ -299,10 +299,8 @@ class _Known:
 
 def _row(post: Post, known: _Known, counts: _Counts) -> dict[str, Any] | None:
     """One row of the dataset; None when the picture's file is gone."""
-    try:
-        with default_storage.open(post.file_path) as file:
-            picture = file.read()
-    except FileNotFoundError:
+    picture = _picture(post)
+    if picture is None:
         counts.missing += 1
         return None
     names = known.names_on(post)
@@ -333,6 +331,20 @@ def _row(post: Post, known: _Known, counts: _Counts) -> dict[str, Any] | None:
         "artist_credit": post.credit,
         "licence": "",
     }
+
+
+def _picture(post: Post) -> bytes | None:
+    """The original's bytes; None when its file is gone. Raises ExportError for one that is there and can't be read."""
+    try:
+        with default_storage.open(post.file_path) as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ExportError(
+            f"The picture of post {post.pk}, {post.file_path}, can't be read ({error.strerror or error}):"
+            " let the site read it, or delete the post, then export again."
+        ) from error
 
 
 def _predicted(prediction: Any, known: _Known) -> dict[str, Any]:

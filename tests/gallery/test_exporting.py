@@ -105,6 +105,16 @@ def test_missing_files_are_counted_and_left_out(judged):
     assert row.counts == {"posts": 1, "yes": 0, "no": 0, "missing": 1}
 
 
+def test_a_picture_that_cannot_be_read_is_named(judged, data):
+    path = data / "media" / judged.file_path
+    path.unlink()
+    path.mkdir()  # there, and not to be read
+    row = Export.objects.create()
+    with pytest.raises(exporting.ExportError, match=f"post {judged.pk}, {judged.file_path}, can't be read"):
+        exporting.export(row)
+    assert "can't be written" not in row.error and row.state == "failed"
+
+
 @pytest.mark.django_db
 def test_an_export_that_cannot_be_says_why(data):
     with pytest.raises(CommandError, match="yes or no to some tags"):
