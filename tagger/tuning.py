@@ -181,10 +181,9 @@ def on_cuda(
     dtype: torch.dtype,
     side: int,
     folder: Path,
-    name: str,
     exact: bool,
 ) -> Quickest:
-    """For a model's `plain` way on a GPU; `name` is its precision's, `answer` gives the logits."""
+    """For a model's `plain` way on a GPU, in this precision; `answer` gives the logits."""
 
     def example(size: int) -> Tensor:
         generator = torch.Generator().manual_seed(size)

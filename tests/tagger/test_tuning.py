@@ -12,6 +12,7 @@ from tagger import tuning
 from tagger.inference import Predictor
 from tagger.tuning import PLAIN, SIZES, Quickest, Way
 from tests.tagger import releases
+from tests.tagger.card import Card
 from tests.tagger.test_inference import pictures
 
 
@@ -220,3 +221,12 @@ def test_an_engine_answers_the_same_by_another_way(tmp_path: Path) -> None:
     np.testing.assert_allclose(predictor.confidences(pixels), expected, atol=1e-5)
     assert used == [4]
     assert Predictor(tmp_path / "one", "cpu").release.name == "one"  # the kept file does not disturb the release
+
+
+def test_an_engine_asks_the_card_and_keeps_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Card().use(monkeypatch)
+    monkeypatch.setattr(tuning, "COMPILED_SIZES", ())
+    releases.write(tmp_path / "one")
+    engine = Predictor(tmp_path / "one", "cpu").engine
+    assert set(engine._quickest(exact=True).choices) == set(SIZES)
+    assert list(tuning.kept(tmp_path / "one")) == [f"a card, torch {torch.__version__}, float32"]
