@@ -10,6 +10,7 @@ from django.urls import reverse
 from gallery import running, tagging, tasks, workers
 from gallery.models import Post, Prediction, Profile, Release, TaggingState
 from tagger import fast, release
+from tagger.importing.joytag import import_vit
 from tagger.importing.onnx_model import import_onnx
 from tagger.importing.published import JOYTAG
 from tests.gallery.making import make_release
@@ -17,6 +18,7 @@ from tests.gallery.views.people import signed_in
 from tests.gallery.working import install, upload
 from tests.tagger import releases
 from tests.tagger.importing.test_onnx_model import joytag
+from tests.tagger.test_vit import files as vit_files
 
 pytestmark = pytest.mark.django_db
 
@@ -181,6 +183,19 @@ def test_an_onnx_release_runs_by_the_engine_of_choice(data, staff):
     assert by_engine["onnxruntime"] == by_engine["openvino"]
     with pytest.raises(running.RunError, match="runs with OpenVINO"):
         choose(found, engine="onnxruntime", mode="fast")
+
+
+def test_joytag_s_own_weights_run_by_torch_alone(data, staff):
+    source = vit_files(data / "made")
+    import_vit(source, data / "joy", descriptor=JOYTAG.descriptor, name="joy", title="Joy")
+    found, post = install(data / "joy"), upload(1)
+    assert tag_again(post)
+    assert tagging.held() == workers.Held(found.pk, "refined", "exact", "torch fp32")
+    page = staff.get(reverse("release", args=[found.pk])).content.decode()
+    assert "vision transformer of JoyTag" in page
+    assert "OpenVINO" not in page
+    with pytest.raises(running.RunError, match="can't be run so"):
+        choose(found, engine="openvino")
 
 
 def test_memory_is_measured_where_a_worker_has_it_and_computed_elsewhere(data, staff):
