@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.checkpoint import checkpoint
@@ -26,12 +27,29 @@ NEW_TAG_QUANTILE = 0.1  # of a release's biases: a tag that is new to it starts 
 TAG_ROWS = re.compile(r"(initial_classifier|refined_classifier)\.7\.(weight|bias)|tag_embedding\.weight")
 
 
+class FloatNorm(nn.BatchNorm2d):
+    """A batch norm that computes in float32 whatever its weights are held in. DeepSpeed halves weights and leaves the
+    running statistics as they are, and torch takes no batch norm whose weights and statistics differ."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.weight.dtype == self.running_mean.dtype:
+            return super().forward(inputs)
+        if self.training:
+            self.num_batches_tracked.add_(1)
+        weight, bias = self.weight.float(), self.bias.float()
+        mean, variance = self.running_mean, self.running_var
+        return F.batch_norm(inputs, mean, variance, weight, bias, self.training, self.momentum, self.eps)
+
+
 class TrainedTagger(nn.Module):
     """Wraps a tagger. Frozen stages run without gradients and keep their batch statistics."""
 
     def __init__(self, tagger: CamieTagger, recipe: Recipe) -> None:
         super().__init__()
         self.tagger = tagger
+        for module in tagger.modules():
+            if type(module) is nn.BatchNorm2d:
+                module.__class__ = FloatNorm  # the same state under the same names
         stages = tagger.backbone.stages()
         frozen = recipe.model.frozen_stages
         if frozen > len(stages):

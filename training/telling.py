@@ -58,11 +58,16 @@ def memory(device: torch.device) -> dict[str, int | None]:
     return found
 
 
+def numbers(parameter: Tensor) -> int:
+    """How many it holds in all; ZeRO's stage 3 leaves each process an empty one that knows."""
+    return getattr(parameter, "ds_numel", parameter.numel())
+
+
 def begin(trainer: "Trainer") -> None:
     t, run = trainer, trainer.run
     run.forget_after(t.step)
-    trained = sum(p.numel() for p in t.network.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in t.network.tagger.parameters())
+    trained = sum(numbers(p) for p in t.network.parameters() if p.requires_grad)
+    total = sum(numbers(p) for p in t.network.tagger.parameters())
     start = f"going on at step {t.step}" if t.step else "starting"
     processes = f", {t.engine.world_size} processes" if t.engine.world_size > 1 else ""
     run.say(

@@ -71,6 +71,15 @@ def test_states_are_shared_and_moved_as_deepspeed_does() -> None:
     assert away["optimiser (two moments, weights in float32)"] == 0 and away["offloaded"] == 12 * count
 
 
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precision_learns_with_running_statistics_in_full(precision: str, capsys) -> None:
+    settings = (*SMALL, f"engine.precision={precision}", "engine.zero_stage=2", "engine.activation_checkpointing=true")
+    small = [part for value in settings for part in ("--set", value)]
+    assert train.main(["tiny", "--steps", "2", "--tags", "50", *small]) == 0
+    told = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert told["precision"] == precision and 0 < told["last_loss"] < 5
+
+
 @pytest.mark.parametrize("plain", [False, True])
 def test_steps_are_measured_with_and_without_deepspeed(plain: bool, capsys: pytest.CaptureFixture[str]) -> None:
     small = [part for value in (*SMALL, "train.accumulate=2") for part in ("--set", value)]

@@ -17,10 +17,10 @@ SETTINGS = (*made.FAST, "train.epochs=2", "train.batch_size=8", "train.evaluate_
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 DEEPSPEED = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", "2"]  # what `deepspeed` is
 SPY = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 from training import trainer, train
-folder = Path(sys.argv.pop(1))
+folder = Path(os.environ["SPY_FOLDER"])
 rows = trainer.Trainer.rows
 def spied(self, step):
     found = rows(self, step)
@@ -65,18 +65,9 @@ def test_two_processes_learn_what_one_learns(
     alone = train.train(config.read("tiny", whole), shapes, tmp_path / "one", None, None)
     (tmp_path / "spy.py").write_text(SPY)
     port = ["--master_port", str(free_port())] if launch is DEEPSPEED else []  # its own choice is always the same
-    command = [
-        *launch,
-        *port,
-        tmp_path / "spy.py",
-        tmp_path,
-        "tiny",
-        "--dataset",
-        shapes,
-        "--run-folder",
-        tmp_path / "two",
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # the script lies elsewhere
+    words = [tmp_path / "spy.py", "tiny", "--dataset", shapes, "--run-folder", tmp_path / "two"]
+    command = [*launch, *port, *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SPY_FOLDER": str(tmp_path)}  # the script lies elsewhere
     result = subprocess.run([*map(str, command), *told(whole)], capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr[-2000:]
     one, two = losses(alone.folder), losses(tmp_path / "two")
