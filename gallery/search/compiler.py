@@ -96,7 +96,7 @@ class Query:
         plan = self.plan(self.walk(wanted + skipped, beyond, backwards))
         if plan.cut:
             self.names.note(_CUT)
-        if plan.cut and self.order.categories:
+        if plan.few and self.order.categories:
             return self._weighed(plan, beyond, backwards, timeout)[skipped : skipped + wanted]
         deadline = time.monotonic() + timeout / 1000
         stretches = plan.stretches
@@ -115,7 +115,7 @@ class Query:
     def _weighed(
         self, plan: Plan, beyond: tuple[Any, ...] | None, backwards: bool, timeout: int
     ) -> list[tuple[int, int]]:
-        """All rows of a cut plan that lie behind a row, put in order here."""
+        """All rows of a plan of few matches that lie behind a row, put in order here."""
         (stretch,) = plan.stretches
         statement = self._statement(weighing.COLUMNS, all_sql(self._where(plan, stretch)))
         found = run(Planned(statement, stretch.way, False), timeout)
@@ -156,7 +156,7 @@ class Query:
         if self.predicate == FALSE:
             return None, None
         plans = [self.plan(self.walk(1, row, backwards)) for backwards in (True, False)]
-        if plans[0].cut:
+        if plans[0].few and self.order.categories:
             sides = [self.rows(1, row, backwards) for backwards in (True, False)]
             return sides[0][0][0] if sides[0] else None, sides[1][0][0] if sides[1] else None
         pages = [

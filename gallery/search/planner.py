@@ -102,7 +102,8 @@ class Plan:
     predicate: Predicate
     cost: float = 0.0
     matches: float = 0.0
-    cut: bool = False  # to the newest matches
+    few: bool = False  # no more matches than can be put in an order that takes counting,
+    cut: bool = False  # because only the newest are read
     sample: Sample | None = field(default=None, repr=False, compare=False)
     found: np.ndarray | None = field(default=None, repr=False, compare=False)
 
@@ -144,8 +145,10 @@ def choose(predicate: Predicate, sample: Sample | None, walk: Walk | None, force
     if has_index(predicate):
         return Plan((Stretch(Way.FREE),), predicate, 0.0, matches)
     tests = masks.effort(predicate)
-    if walk and walk.weighed and matches > MOST_WEIGHED and known_to_sample(predicate):
-        return _of_the_newest(predicate, sample, found, matches, tests)
+    if walk and walk.weighed and known_to_sample(predicate):
+        if matches > MOST_WEIGHED:
+            return _of_the_newest(predicate, sample, found, matches, tests)
+        return replace(_all_matches(predicate, sample, walk, matches, tests), few=True)
     if walk is None or not walk.by_id:
         whole = _all_matches(predicate, sample, walk, matches, tests)
         return replace(whole, sample=sample, found=found)
@@ -195,7 +198,7 @@ def _of_the_newest(predicate: Predicate, sample: Sample, found: np.ndarray, matc
     offered = covers(predicate, sample)
     ways += [(float(c.costs(sample, part, tests)[0]), Stretch(Way.GIN, c, low)) for c in offered]
     cost, stretch = min(ways, key=lambda way: way[0])
-    return Plan((stretch,), predicate, cost, matches, cut=True)
+    return Plan((stretch,), predicate, cost, matches, few=True, cut=True)
 
 
 def _by_partition(

@@ -164,6 +164,7 @@ def test_orders_that_take_counting_are_those_of_the_database(site, order):
     assert cut == pages(f"common id:>={min(cut)} order:{order}", Way.FREE)
     assert search.neighbours(f"common order:{order}", thresholds, cut[7]) == (cut[6], cut[8])
     assert search.find(f"common order:{order}", thresholds, limit=30, page=3).post_ids == cut[60:90]
+    assert pages(f"rare order:{order}", None) == pages(f"rare order:{order}", Way.FREE)
 
 
 def test_a_shuffled_list_is_the_same_by_every_way_and_new_posts_change_no_places(site):
