@@ -9,6 +9,7 @@ from typing import Any
 
 from gallery.profiles import Thresholds
 from gallery.search import planner, sample, shuffling, weighing
+from gallery.search.alike import Value, order_by_likeness
 from gallery.search.fields import FIELDS, MAX_LIMIT
 from gallery.search.layers import tag_predicate
 from gallery.search.names import Names
@@ -195,20 +196,21 @@ def prepare(
     tree, names = parse(text), Names()
     whole = expanded(tree, viewer, names.note)
     source = with_deleted(whole, viewer, names.note) if asks_for_deleted(whole) else None
-    names.add(_tag_names(whole))
+    names.add(tag_names(whole))
     context = scoped(whole, Context(names, thresholds, viewer, source is not None))
     predicate, thresholds = resolve(whole, context), context.thresholds
-    name, listed, limit = _shape(tree)
+    name, listed, limit, like = _shape(tree)
     if name and ORDERS.get(name) == "missing":
         names.note(_NO_SCORES.format(name))
     if limit and limit > MAX_LIMIT:
         names.note(f"A page holds at most {MAX_LIMIT} posts.")
         limit = MAX_LIMIT
-    order = order_named(name, thresholds, listed, seed)
+    order = order_by_likeness(like, context) if like else order_named(name, thresholds, listed, seed)
     return Query(tree, predicate, order, names, limit, forced, thresholds, source)
 
 
-def _tag_names(tree: Node) -> Iterator[str]:
+def tag_names(tree: Node) -> Iterator[str]:
+    """The names of tags that a search speaks of."""
     for leaf in leaves(tree):
         if isinstance(leaf, Tag):
             yield leaf.name
@@ -238,12 +240,12 @@ def resolve(tree: Node, context: Context) -> Predicate:
     return combine([resolve(child, within) for child in tree.children])
 
 
-def _shape(tree: Node) -> tuple[str | None, tuple[int, ...], int | None]:
-    """The order's name, the ids that `order:custom` follows, and the limit."""
+def _shape(tree: Node) -> tuple[str | None, tuple[int, ...], int | None, Value | None]:
+    """The order's name, the ids that `order:custom` follows, the limit, and what an order by likeness is like."""
     top = {
         leaf.name: leaf for leaf in (tree.children if isinstance(tree, And) else (tree,)) if isinstance(leaf, Metatag)
     }
     value = {name: FIELDS[name].read(leaf.value) for name, leaf in top.items() if name in FIELDS}
     name = value.get("order") or ("random" if "random" in value else None)
     listed = tuple(int(each.low) for each in value.get("id", ()) if each.low is not None and each.low == each.high)
-    return name, listed, value.get("random") or value.get("limit")
+    return name, listed, value.get("random") or value.get("limit"), None if name else value.get("similar")

@@ -7,6 +7,7 @@ makes a condition of it when the search runs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,12 +17,24 @@ from django.utils import timezone
 from gallery.models import Category, Rating, TaggingState
 from gallery.search import values
 from gallery.search.absent import ABSENT_METATAGS
+from gallery.search.alike import SIMILAR
 from gallery.search.errors import did_you_mean, nearest
 from gallery.search.families import CHILD, HAS_CHILD, HAS_PARENT, PARENT, child_count_sql
-from gallery.search.layers import VERDICT, named_tag, of_release, predicted, tag_and_confidence, tag_count, verdicts
+from gallery.search.layers import (
+    VERDICT,
+    judged,
+    named_tag,
+    of_release,
+    predicted,
+    tag_and_confidence,
+    tag_count,
+    tagged,
+    verdicts,
+)
 from gallery.search.names import like_pattern
-from gallery.search.orders import ORDERS, read_order
-from gallery.search.predicates import EVERY_POST, NOTHING, Condition, Predicate, Rated, either
+from gallery.search.orders import OFFERED, read_order
+from gallery.search.predicates import EVERY_POST, NOTHING, Condition, Predicate, Rated, both, either, neither
+from gallery.search.tagcounts import VERDICT_COUNT
 from gallery.search.terms import Context, Field, choice, choices, named, something
 from gallery.search.values import BadValue, Range, Ranges, Reader, Sql, any_sql, read_ranges
 
@@ -79,27 +92,55 @@ def _text(column: str, what: str) -> Field:
     return Field(partial(something, what), condition, ("none", "any"))
 
 
-def _user(name: str, context: Context) -> Predicate:
+def _file_name(text: str, context: Context) -> Predicate:
+    """Of names that files had before they came here, people find those of their own uploads, the staff all."""
+    named = _FILE_NAME.condition(text, context)
+    if getattr(context.viewer, "is_staff", False):
+        return named
+    context.names.note("File names are known to the staff and to who uploaded them: yours were searched.")
+    uploader = getattr(context.viewer, "pk", None) or 0
+    return both([named, Condition(Sql("coalesce(p.uploader_id = %s, false)", (uploader,)))])
+
+
+def _uploader(name: str, context: Context) -> Predicate:
     if name.lower() in ("none", "any"):
         return Condition(Sql(f"p.uploader_id is {'not ' if name.lower() == 'any' else ''}null"))
+    called = _called(name, context)
+    return Condition(Sql(f"coalesce(p.uploader_id in ({called.text}), false)", called.params))
+
+
+def _judge(name: str, context: Context) -> Predicate:
+    """Posts on which this person gave a verdict."""
+    verdict = "exists (select from verdict v where v.post_id = i.post_id and v.user_id"
+    if name.lower() in ("none", "any"):
+        some = Condition(Sql(f"{verdict} is not null)"))
+        return some if name.lower() == "any" else neither(some)
+    called = _called(name, context)
+    return Condition(Sql(f"{verdict} in ({called.text}))", called.params))
+
+
+def _called(name: str, context: Context) -> Sql:
+    """The ids of people of that name, or pattern; if there is nobody, that is said."""
     users = get_user_model().objects
     if "*" not in name and not users.filter(username__iexact=name).exists():
         known = users.filter(posts__isnull=False).order_by("username").distinct().values_list("username", flat=True)
         context.names.note(f"Nobody here is called {name}.{did_you_mean(nearest(name, known[:_PEOPLE]))}")
     table = get_user_model()._meta.db_table
-    where = f"coalesce(p.uploader_id in (select id from {table} where username ilike %s), false)"
-    return Condition(Sql(where, (like_pattern(name),)))
+    return Sql(f"select id from {table} where username ilike %s", (like_pattern(name),))
 
 
-def _md5s(text: str) -> tuple[str, ...]:
-    found = tuple(part.strip().lower() for part in text.split(","))
-    if any(len(part) != 32 or set(part) - set("0123456789abcdef") for part in found):
-        raise BadValue("give the 32 hexadecimal digits of a file's md5")
-    return found
+def _checksum(column: str, digits: int, what: str) -> Field:
+    """Files by a checksum, or a list of them."""
 
+    def read(text: str) -> tuple[str, ...]:
+        found = tuple(part.strip().lower() for part in text.split(","))
+        if any(len(part) != digits or set(part) - set("0123456789abcdef") for part in found):
+            raise BadValue(f"give the {digits} hexadecimal digits of a file's {what}")
+        return found
 
-def _md5(found: tuple[str, ...], context: Context) -> Predicate:
-    return Condition(Sql("p.md5 = any(%s)", (found,)), selective=True)
+    return Field(
+        read, lambda found, context: Condition(Sql(f"{column} = any(%s)", (found,)), selective=True), offered=False
+    )
 
 
 def _absent(reason: str, words: tuple[str, ...] = ()) -> Field:
@@ -155,7 +196,7 @@ _STATUS: dict[str, Predicate] = {
 _IS: dict[str, Predicate] = {
     "animated": Condition(Sql("p.animated")),
     **{state.value: Condition(Sql("p.tagging_state = %s", (state.value,))) for state in TaggingState},
-    **{rating.label: Rated(frozenset({int(rating)})) for rating in Rating},
+    **{word: Rated(frozenset({rating})) for word, rating in _RATING_WORDS.items() if rating is not None},
     "sfw": Rated(frozenset({int(Rating.GENERAL), int(Rating.SENSITIVE)})),
     "nsfw": Rated(frozenset({int(Rating.QUESTIONABLE), int(Rating.EXPLICIT)})),
     **{ext: _file_type(ext) for ext in (*_FILE_TYPES, "jpeg")},
@@ -166,12 +207,15 @@ _IS: dict[str, Predicate] = {
 }
 _HAS: dict[str, Predicate] = {
     "source": Condition(Sql("p.source <> ''")),
+    "credit": Condition(Sql("p.credit <> ''")),
+    "verdicts": VERDICT["any"],
     "parent": HAS_PARENT,
     **dict.fromkeys(("child", "children"), HAS_CHILD),
     **dict.fromkeys(("appeals", "flags", "replacements", "comments", "commentary", "notes", "pools"), NOTHING),
 }
 
-_USER = Field(partial(something, "the name of a user, or none"), _user, ("none", "any"))
+_FILE_NAME = _text("p.file_name", "the beginning of a file's name, or none")
+_USER = Field(partial(something, "the name of a user, or none"), _uploader, ("none", "any"))
 
 # Fields whose numbers the sample holds, too: column of the sample, expression over tag_index and post.
 SAMPLED: dict[str, str] = {
@@ -194,10 +238,16 @@ FIELDS: dict[str, Field] = {
     "filesize": _number(SAMPLED["filesize"], values.file_size, "filesize"),
     "date": _number("p.created_at", values.day, "created_at"),
     "age": Field(partial(read_ranges, reader=values.age), _age, ("<1d", "<1w", "<1mo", "<1y")),
-    "md5": Field(_md5s, _md5),
+    "change": _number("i.updated_at", values.day),
+    "tagged": Field(partial(read_ranges, reader=values.day), tagged, ("today", "yesterday")),
+    "judged": Field(partial(read_ranges, reader=values.day), judged, ("today", "yesterday")),
+    "md5": _checksum("p.md5", 32, "md5"),
+    "sha256": _checksum("p.sha256", 64, "sha256"),
     "rating": Field(_ratings, lambda found, context: Rated(found), (*(r.label for r in Rating), "none")),
     "filetype": Field(_file_types, lambda found, context: either(map(_file_type, found)), _FILE_TYPES),
     "source": _text("p.source", "the beginning of a source, or none"),
+    "credit": _text("p.credit", "the beginning of a credit line, or none"),
+    "filename": replace(_FILE_NAME, condition=_file_name),
     "parent": PARENT,
     "child": CHILD,
     **dict.fromkeys(("child_count", "children"), _number(child_count_sql(), values.whole)),
@@ -205,6 +255,7 @@ FIELDS: dict[str, Field] = {
     **dict.fromkeys(("deleted_child_count", "deleted_children"), _number(child_count_sql("deleted"), values.whole)),
     "user": _USER,
     "uploader": _USER,
+    "judge": Field(partial(something, "the name of a user, or none"), _judge, ("none", "any")),
     "status": named(_status, tuple(_STATUS)),
     "is": named(_is, tuple(_IS)),
     "has": choices(_HAS),
@@ -212,6 +263,8 @@ FIELDS: dict[str, Field] = {
     "human": verdicts(True),
     "rejected": verdicts(False),
     "verdict": choices(VERDICT),
+    **dict.fromkeys(("verdict_count", "verdicts"), _number(VERDICT_COUNT, values.whole)),
+    "similar": SIMILAR,
     "release": Field(partial(something, "the name of a release, or none"), of_release, ("none", "any")),
     "tagcount": tag_count(*(category for category in Category if category != Category.RATING)),
     "gentags": tag_count(Category.GENERAL),
@@ -219,12 +272,13 @@ FIELDS: dict[str, Field] = {
     "copytags": tag_count(Category.COPYRIGHT),
     "chartags": tag_count(Category.CHARACTER),
     "metatags": tag_count(Category.META),
+    "yeartags": tag_count(Category.YEAR),
     "tag": named_tag(),
     "unaliased": named_tag(aliased=False),
     **{category.label: named_tag(category) for category in Category if category != Category.RATING},
     "profile": Field(partial(something, "the name of a profile"), lambda name, context: EVERY_POST),
     "search": Field(partial(something, "the name of a saved search, or all"), lambda name, context: NOTHING, ("all",)),
-    "order": _shape(read_order, tuple(ORDERS)),
+    "order": _shape(read_order, OFFERED),
     "limit": _shape(_limit, ("20", "40", "100", "200")),
     "random": _shape(_limit, ("1", "20")),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from gallery.models import Category, Rating, Release
+from gallery.models import Category, Rating, Release, Verdict
 from gallery.profiles import SCALE, Thresholds
 from gallery.search import values
 from gallery.search.errors import nearest
@@ -42,6 +42,18 @@ def verdicts(answer: bool) -> Field:
 
 def _some_verdict(where: str) -> Condition:
     return Condition(Sql(f"exists (select from verdict v where v.post_id = i.post_id{where})"))
+
+
+def judged(ranges: Ranges, context: Context) -> Predicate:
+    """Somebody gave a verdict on the post at that time."""
+    at = any_sql([each.sql("v.at") for each in ranges])
+    return Condition(Sql(f"exists (select from verdict v where v.post_id = i.post_id and {at.text})", at.params))
+
+
+def tagged(ranges: Ranges, context: Context) -> Predicate:
+    """A release tagged the post at that time, for the first time or again."""
+    at = any_sql([each.sql("x.created_at") for each in ranges])
+    return Condition(Sql(f"exists (select from prediction x where x.post_id = i.post_id and {at.text})", at.params))
 
 
 def tag_and_confidence(text: str) -> tuple[str, Ranges]:
@@ -113,4 +125,5 @@ VERDICT: dict[str, Predicate] = {
     "no": _some_verdict(" and not v.answer"),
     "any": _some_verdict(""),
     "none": neither(_some_verdict("")),
+    **{origin.value: _some_verdict(f" and v.origin = '{origin.value}'") for origin in Verdict.Origin},
 }

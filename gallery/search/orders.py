@@ -18,11 +18,11 @@ from gallery.profiles import Thresholds
 from gallery.search import shuffling
 from gallery.search.absent import ABSENT_ORDERS
 from gallery.search.errors import PageError, nearest
-from gallery.search.tagcounts import on_count_sql
+from gallery.search.families import child_count_sql
+from gallery.search.tagcounts import VERDICT_COUNT, on_count_sql
 from gallery.search.values import BadValue, Sql
 
 _RATIO = "p.width::float8 / greatest(p.height, 1)"
-_CHILDREN = "(select count(*) from post c where c.parent_id = i.post_id)"
 _COUNTABLE = tuple(category for category in Category if category != Category.RATING)
 
 # name: (expression, type of its value in a cursor); an expression of None is the id alone.
@@ -38,14 +38,19 @@ _COLUMNS: dict[str, tuple[str | tuple[Category, ...] | None, str]] = {
     "mpixels": ("p.width::bigint * p.height", "bigint"),
     "ratio": (_RATIO, "float8"),
     "md5": ("p.md5", "text"),
-    "child_count": (_CHILDREN, "bigint"),
-    "children": (_CHILDREN, "bigint"),
+    **{
+        f"{prefix}{name}": (child_count_sql(status), "bigint")
+        for prefix, status in (("", ""), ("active_", "active"), ("deleted_", "deleted"))
+        for name in ("child_count", "children")
+    },
+    **dict.fromkeys(("verdict_count", "verdicts"), (VERDICT_COUNT, "bigint")),
     "tagcount": (_COUNTABLE, "bigint"),
     "gentags": ((Category.GENERAL,), "bigint"),
     "arttags": ((Category.ARTIST,), "bigint"),
     "copytags": ((Category.COPYRIGHT,), "bigint"),
     "chartags": ((Category.CHARACTER,), "bigint"),
     "metatags": ((Category.META,), "bigint"),
+    "yeartags": ((Category.YEAR,), "bigint"),
 }
 ORDERS: dict[str, str] = {
     "id": "id_asc",  # Danbooru's exception: order:id is ascending
@@ -60,6 +65,21 @@ ORDERS: dict[str, str] = {
     **{f"{name}_{way}": f"{name}_{way}" for name in _COLUMNS for way in ("asc", "desc")},
     **{name + ending: "missing" for name in ABSENT_ORDERS for ending in ("", "_asc", "_desc")},
 }
+# While typing, the ways one goes most first; what finds no order here not at all.
+_FIRST = ("random", "filesize", "mpixels", "tagcount", "landscape", "portrait", "id", "created", "change")
+OFFERED = tuple(
+    dict.fromkeys(
+        [
+            *_FIRST,
+            *(
+                name
+                for name, meaning in ORDERS.items()
+                if meaning != "missing" and not name.endswith(("_asc", "_desc"))
+            ),
+            *(name for name, meaning in ORDERS.items() if meaning != "missing"),
+        ]
+    )
+)
 
 
 def read_order(text: str) -> str:
@@ -126,7 +146,7 @@ def order_named(name: str | None, thresholds: Thresholds, listed: tuple[int, ...
         return Order(meaning, descending=way == "desc")
     categories = expression if isinstance(expression, tuple) else ()
     key = Sql(on_count_sql(thresholds, categories) if isinstance(expression, tuple) else expression)
-    weighed = bool(categories) or expression == _CHILDREN
+    weighed = key.text.startswith("(select count(*)")
     return Order(meaning, (key,), (kind,), descending=way == "desc", weighed=weighed, categories=categories)
 
 

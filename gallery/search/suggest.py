@@ -14,7 +14,7 @@ from django.db import connection
 
 from gallery.profiles import Thresholds
 from gallery.search import lexicon
-from gallery.search.compiler import resolve
+from gallery.search.compiler import resolve, tag_names
 from gallery.search.counts import Count
 from gallery.search.errors import SearchError
 from gallery.search.fields import FIELDS, is_metatag
@@ -160,13 +160,7 @@ def _put(term: Node) -> Callable[[Leaf], Node]:
 
 
 def _tag_names(tree: Node) -> set[str]:
-    found: set[str] = set()
-    for leaf in leaves(tree):
-        if isinstance(leaf, Tag):
-            found.add(leaf.name)
-        elif isinstance(leaf, Metatag):
-            found.update(FIELDS[leaf.name].tags(FIELDS[leaf.name].read(leaf.value)))
-    return found - {_HERE}
+    return set(tag_names(tree)) - {_HERE}
 
 
 # Metatags

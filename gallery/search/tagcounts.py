@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from gallery.models import Category
 from gallery.profiles import Thresholds
 
+# How many verdicts people gave on a post, as an expression over `tag_index i`.
+VERDICT_COUNT = "(select count(*) from verdict v where v.post_id = i.post_id)"
+
 
 def byte_sql(thresholds: Thresholds, categories: Sequence[Category] = tuple(Category)) -> str:
     """The least byte at which a tag of these categories is on, as an expression over `tag t`.

@@ -18,12 +18,16 @@ from gallery.search.values import BadValue
 
 @dataclass(frozen=True)
 class Context:
-    """What a condition may ask: tags by name, the thresholds, who looks, and whether deleted posts are read."""
+    """What a condition may ask: tags by name, the thresholds, who looks, and whether deleted posts are read.
+
+    `known` keeps what was worked out for this search, so that nothing is looked for twice.
+    """
 
     names: Names
     thresholds: Thresholds
     viewer: AbstractBaseUser | AnonymousUser | None = None
     deleted: bool = False
+    known: dict[Any, Any] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)

@@ -220,7 +220,10 @@ def age(text: str) -> Point:
 
 
 def day(text: str) -> Point:
-    """A day, month or year in the site's time zone, or a moment: 2024-01-31, 2024-01, 2024, 2024-01-31T12:30."""
+    """A day, month or year in the site's time zone, or a minute or second of it: 2024-01-31, 2024-01, 2024-01-31T12:30.
+
+    Days may be written as 20240131, 31 January 2024 or jan_31_2024, too.
+    """
     remedy = "give a date, as in 2024-01-31, 2024-01, 2024, today or 2024-01-01..2024-02-01"
     today = timezone.localdate()
     words = {"today": today, "yesterday": today - timedelta(days=1)}
@@ -231,12 +234,36 @@ def day(text: str) -> Point:
             year, month, number = (int(part) if part else 0 for part in match.groups())
             first = date(year, month or 1, number or 1)
             return _span(first, days=1) if number else _span(first, months=1 if month else 12)
-        moment = datetime.fromisoformat(text)
-        moment = moment if moment.tzinfo else timezone.make_aware(moment)
-        moment.utctimetuple()  # the ends of the calendar overflow here, not in the database
-        return Point(moment)
+        if (first := _written_out(text)) or not re.search(r"[T: ]", text):
+            return _span(first or date.fromisoformat(text), days=1)
+        return _moment(text)
     except (ValueError, OverflowError):
         raise BadValue(remedy) from None
+
+
+_MONTHS = "january february march april may june july august september october november december".split()  # noqa: SIM905
+
+
+def _written_out(text: str) -> date | None:
+    """A day with its month in English words; ValueError for a 31 April."""
+    words = re.split(r"[\s_,.]+", text.lower())
+    if len(words) != 3:
+        return None
+    number, month, year = words if words[0].isdecimal() else (words[1], words[0], words[2])
+    meant = [at for at, name in enumerate(_MONTHS, 1) if len(month) > 2 and name.startswith(month)]
+    if not meant or not re.fullmatch(r"[0-9]{1,2}", number) or not re.fullmatch(r"[0-9]{4}", year):
+        return None
+    return date(int(year), meant[0], int(number))
+
+
+def _moment(text: str) -> Point:
+    """A minute, or a second when the text tells it; alone it matches all of its length."""
+    moment = datetime.fromisoformat(text)
+    moment = moment if moment.tzinfo else timezone.make_aware(moment)
+    moment.utctimetuple()  # the ends of the calendar overflow here, not in the database
+    to_the_second = moment.second or re.search(r":\d\d:\d\d", text)
+    length = timedelta(seconds=1) if to_the_second else timedelta(minutes=1)
+    return Point(moment, equal=Range(moment, moment + length, high_in=False))
 
 
 def _span(first: date, days: int = 0, months: int = 0) -> Point:

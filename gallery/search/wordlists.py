@@ -14,7 +14,7 @@ _POOL = 40
 
 def words_of(name: str, viewer: Viewer, begins: str = "") -> list[str]:
     """What there is for `name:` that this person may know of; many people are narrowed by how the name begins."""
-    if name in ("user", "uploader"):
+    if name in ("user", "uploader", "judge"):
         users = get_user_model().objects.filter(username__istartswith=begins, posts__isnull=False)
         return list(users.order_by("username").distinct().values_list("username", flat=True)[:_POOL])
     if name == "release":

@@ -102,6 +102,9 @@ _NUMBERS: dict[str, tuple[Callable[[MadePost, Thresholds, World], float], st.Sea
     "tagcount": (lambda p, t, w: _tag_count(p, t, w, set(Category) - {Category.RATING}), st.integers(0, 9)),
     "gentags": (lambda p, t, w: _tag_count(p, t, w, {Category.GENERAL}), st.integers(0, 5)),
     "arttags": (lambda p, t, w: _tag_count(p, t, w, {Category.ARTIST}), st.integers(0, 2)),
+    "yeartags": (lambda p, t, w: _tag_count(p, t, w, {Category.YEAR}), st.integers(0, 1)),
+    "verdicts": (lambda p, t, w: len(p.verdicts), st.integers(0, 3)),
+    "active_child_count": (lambda p, t, w: sum(each.parent == p.id for each in w.posts), st.integers(0, 4)),
 }
 
 
@@ -151,9 +154,16 @@ def _dates(draw: Any) -> Asked:
     end = day + timedelta(days=1)
     text = f"{day:%Y-%m-%d}"
     ago = draw(st.integers(1, 30))
+    named = draw(st.sampled_from([f"{day:%Y%m%d}", f"{day:%d_%B_%Y}", f'"{day:%b %d %Y}"']))
     return draw(
         st.sampled_from(
             [
+                Asked(f"date:{named}", lambda p, t, w: day <= p.created_at < end),
+                Asked(f"date:{text}T06:00", lambda p, t, w: p.created_at == day + timedelta(hours=6)),
+                Asked(f"tagged:{text}", lambda p, t, w: bool(p.predicted) and day <= p.tagged_at < end),
+                Asked(f"tagged:>{text}", lambda p, t, w: bool(p.predicted) and p.tagged_at >= end),
+                Asked(f"judged:<={text}", lambda p, t, w: bool(p.verdicts) and p.judged_at < end),
+                Asked(f"change:>{text}", lambda p, t, w: p.changed_at >= end),
                 Asked(f"date:{text}", lambda p, t, w: day <= p.created_at < end),
                 Asked(f"date:>{text}", lambda p, t, w: p.created_at >= end),
                 Asked(f"date:<={text}", lambda p, t, w: p.created_at < end),
@@ -165,7 +175,45 @@ def _dates(draw: Any) -> Asked:
     )
 
 
+def nearness(post: MadePost, others: list[MadePost]) -> list[tuple[float, int]]:
+    """Likeness to a post and number of each that has one, the most alike first."""
+    seen = [each for each in others if each.id != post.id and each.direction is not None]
+    return sorted(((float(each.direction @ post.direction), each.id) for each in seen), reverse=True)
+
+
+@st.composite
+def _similar(draw: Any) -> Asked:
+    """`similar:`, asked of the world's post of this place, if it has one; `SIMILAR_MOST` are meant."""
+    number, percent = draw(st.integers(1, 210)), draw(st.sampled_from([None, 50, 70, 80, 90]))
+
+    def matches(post: MadePost, thresholds: Thresholds, world: World) -> bool:
+        own = next((each for each in world.posts if each.id == number), None)
+        if own is None or own.direction is None:
+            return False
+        found = [(likeness, pk) for likeness, pk in nearness(own, world.posts) if likeness >= (percent or 0) / 100]
+        return post.id in [pk for _, pk in found[:SIMILAR_MOST]]
+
+    return Asked(f"similar:{number}" if percent is None else f"similar:{number},>={percent}%", matches)
+
+
+SIMILAR_MOST = 12
+
 _FIXED = [
+    Asked("credit:BY*cc0", lambda p, t, w: p.credit == "by Anna, CC0"),
+    Asked('credit:"by bert"', lambda p, t, w: p.credit == "by bert"),
+    Asked("has:credit", lambda p, t, w: p.credit != ""),
+    Asked("credit:none", lambda p, t, w: p.credit == ""),
+    Asked("judge:ANNA", lambda p, t, w: bool(p.verdicts) and p.judge == "anna"),
+    Asked("judge:*x", lambda p, t, w: bool(p.verdicts) and p.judge == "Bert_x"),
+    Asked("judge:any", lambda p, t, w: bool(p.verdicts) and p.judge != ""),
+    Asked("judge:none", lambda p, t, w: not p.verdicts or p.judge == ""),
+    Asked("has:verdicts", lambda p, t, w: bool(p.verdicts)),
+    Asked("verdict:person", lambda p, t, w: bool(p.verdicts)),
+    Asked("verdict:seed", lambda p, t, w: False),
+    Asked("sha256:" + f"{7:064x},{9:064X}", lambda p, t, w: p.id in (7, 9)),
+    Asked("filename:none", lambda p, t, w: False),
+    Asked("is:g", lambda p, t, w: p.rating == 0),
+    Asked("is:safe", lambda p, t, w: p.rating == 1),
     Asked("verdict:yes", lambda p, t, w: True in p.verdicts.values()),
     Asked("verdict:no", lambda p, t, w: False in p.verdicts.values()),
     Asked("verdict:none", lambda p, t, w: not p.verdicts),
@@ -214,6 +262,7 @@ terms = st.one_of(
     _confidences(),
     _verdicts(),
     _dates(),
+    _similar(),
     st.sampled_from(_FIXED),
 )
 
@@ -287,6 +336,9 @@ ORDER_KEYS: dict[str, tuple[Callable[[MadePost, Thresholds, World], Any], bool]]
     "md5": (lambda p, t, w: p.md5, True),
     "tagcount": (lambda p, t, w: _tag_count(p, t, w, set(Category) - {Category.RATING}), True),
     "gentags_asc": (lambda p, t, w: _tag_count(p, t, w, {Category.GENERAL}), False),
+    "verdicts": (lambda p, t, w: len(p.verdicts), True),
+    "active_children_asc": (lambda p, t, w: sum(each.parent == p.id for each in w.posts), False),
+    "yeartags": (lambda p, t, w: _tag_count(p, t, w, {Category.YEAR}), True),
     "score": (lambda p, t, w: 0, True),
     "change": (lambda p, t, w: p.changed_at, True),
     "change_asc": (lambda p, t, w: p.changed_at, False),

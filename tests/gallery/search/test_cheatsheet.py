@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gallery import search
+from gallery.models import Release
 from gallery.profiles import Thresholds
+from tests.gallery.making import make_site_profiles
 from tests.gallery.search.world import World, make_world
 
 HALF = Thresholds(127)
@@ -21,7 +23,19 @@ WORKING = """
     ai:solo,>90% ai:solo,70..80 ai:solo,<20% ai:solo,0 unaliased:blue_hair limit:5 random:3 order:id order:id_desc
     order:md5 order:created_at order:change order:mpixels order:filesize order:tagcount order:gentags_asc
     order:portrait order:landscape order:random order:custom order:none order:child_count order:width_asc
+    is:g is:s is:q is:e is:safe date:20240131 date:31_January_2024 date:Jan_31_2024 date:2024-01-31T12:30
+    order:active_child_count order:deleted_children_asc
 """.split()  # noqa: SIM905
+OURS = (
+    """
+    similar:5 similar:5,>50% judge:anna judge:any judge:none judged:2024-02 judged:>2024-01-01 tagged:2024-01..2024-03
+    change:today verdicts:>0 verdict_count:2 verdict:yes verdict:seed human:solo rejected:solo release:starter
+    credit:by* credit:none filename:x sha256:"""
+    + "0" * 64
+    + """ yeartags:1 has:credit has:verdicts is:tagged
+    uploader:anna search:all profile:strict order:verdicts order:verdict_count_asc order:yeartags order:random_5
+"""
+)
 NOT_HERE = """
     approver:x commenter:x comm:any noter:x noteupdater:x artcomm:x commentaryupdater:x flagger:x appealer:x upvote:x
     downvote:x fav:x ordfav:x reacted:x disapproved:x pixelhash:x pixiv_id:5 pixiv:any embedded:true duration:>5
@@ -47,8 +61,10 @@ def world(db) -> World:
     return make_world(40)
 
 
-def test_what_is_stored_is_searched(world):
-    for text in WORKING:
+def test_what_is_stored_is_searched(world, settings, tmp_path):
+    settings.DATA_DIR = tmp_path
+    make_site_profiles(Release.objects.get(), strict=0.9)
+    for text in (*WORKING, *OURS.split()):
         page = search.find(text, HALF)
         assert not [note for note in page.notes if "keeps nothing" in note], text
         assert search.count(text, HALF).exact, text

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gallery import partitions, search
 from gallery.models import Category, Profile, Release
 from gallery.profiles import SCALE, Thresholds
-from gallery.search import planner, sample, shuffling
+from gallery.search import alike, planner, sample, shuffling
 from gallery.search.planner import Way
 from tests.gallery.search import reference
 from tests.gallery.search.reference import Asked
@@ -23,6 +23,13 @@ many = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+
+
+@pytest.fixture(autouse=True)
+def few_look_alikes(monkeypatch, settings, tmp_path):
+    """So few that some are cut off."""
+    monkeypatch.setattr(alike, "MOST", reference.SIMILAR_MOST)
+    settings.DATA_DIR = tmp_path
 
 
 @pytest.fixture
@@ -150,6 +157,26 @@ def test_pages_in_other_orders_go_through_all_partitions(spread_world, asked, or
         middle = len(found) // 2
         beside = (found[middle - 1] if middle else None, found[middle + 1] if middle + 1 < len(found) else None)
         assert search.neighbours(text, thresholds, found[middle]) == beside
+
+
+@settings(many, max_examples=60)
+@given(asked=reference.queries, thresholds=reference.profiles, place=st.integers(0, 69), size=st.integers(2, 9))
+def test_what_is_like_a_post_comes_in_that_order(world, asked, thresholds, place, size):
+    own = world.posts[place]
+    near = reference.nearness(own, world.posts)[: reference.SIMILAR_MOST] if own.direction is not None else []
+    matching = set(reference.expected(asked, thresholds, world))
+    wanted = [pk for _, pk in near if pk in matching]
+    text = f"({asked.text}) similar:{own.id}"
+    page = search.find(text, thresholds, limit=size)
+    found = list(page.post_ids)
+    while page.next:
+        page = search.find(text, thresholds, limit=size, after=page.next)
+        found += page.post_ids
+    assert found == wanted, text
+    assert list(search.matching_ids(f"{text} order:id", thresholds)) == sorted(wanted)
+    for at in {0, len(wanted) - 1} if wanted else ():
+        before, behind = wanted[at - 1] if at else None, wanted[at + 1] if at + 1 < len(wanted) else None
+        assert search.neighbours(text, thresholds, wanted[at]) == (before, behind)
 
 
 @settings(many, max_examples=80)

@@ -7,10 +7,13 @@ import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 from django.contrib.auth.models import User
+from django.core.cache import cache
 from django.db import connection
 
 from gallery import indexing
+from gallery.likeness import features
 from gallery.models import Category, Post, Prediction, Rating, Release, Tag, TagAlias, TagImplication, TagIndex, Verdict
 
 TAGS = {
@@ -56,6 +59,11 @@ class MadePost:
     verdicts: dict[str, bool]
     changed_at: datetime
     parent: int | None = None
+    credit: str = ""
+    tagged_at: datetime = EPOCH
+    judged_at: datetime = EPOCH
+    judge: str = ""
+    direction: np.ndarray | None = None  # of length 1, as the release sees the picture
 
 
 @dataclass
@@ -77,10 +85,17 @@ def make_world(size: int, seed: int = 1, spread: int = 1) -> World:
             TagImplication.objects.create(tag=tags[name], implied=tags[each])
     users = {name: User.objects.create(username=name) for name in ("anna", "Bert_x")}
     release = Release.objects.create(name="starter", title="s", folder="", config={}, tag_ids=[], active=True)
+    cache.clear()  # other worlds have the same numbers
     world = World([_made(number, chance, spread) for number in range(1, size + 1)], tags)
     for made in world.posts[5:]:
         if made.id % 4 == 0:
             made.parent = world.posts[made.id % 5].id
+    for number, made in enumerate(world.posts):
+        made.credit = ("", "by Anna, CC0", "by bert")[number % 3]
+        made.tagged_at = made.created_at + timedelta(days=number % 50)
+        made.judged_at = made.tagged_at + timedelta(days=number % 20)
+        made.judge = ("", "anna", "Bert_x")[number % 3]
+        made.direction = _direction(seed * 1000 + number) if number % 5 else None
     _store(world, users, release)
     return world
 
@@ -109,6 +124,11 @@ def _made(number: int, chance: random.Random, spread: int) -> MadePost:
         verdicts=verdicts,
         changed_at=EPOCH + timedelta(minutes=chance.randrange(40)),
     )
+
+
+def _direction(seed: int) -> np.ndarray:
+    """As a feature reads after it was packed; all numbers are positive, as those of pooled activations are."""
+    return features.unpack(features.pack(np.abs(np.random.default_rng(seed).standard_normal(16))))
 
 
 def _byte(chance: random.Random) -> int:
@@ -162,10 +182,14 @@ def _store(world: World, users: dict[str, User], release: Release) -> None:
         for post_id, (tag_ids, confidences) in predicted.items()
     )
     Verdict.objects.bulk_create(
-        Verdict(post_id=made.id, tag=world.tags[name], answer=answer)
+        Verdict(post_id=made.id, tag=world.tags[name], answer=answer, user=users.get(made.judge))
         for made in world.posts
         for name, answer in made.verdicts.items()
     )
+    for made in world.posts:  # both stamp themselves with now
+        Prediction.objects.filter(post_id=made.id).update(created_at=made.tagged_at)
+        Verdict.objects.filter(post_id=made.id).update(at=made.judged_at)
+    features.store(release.pk, {made.id: made.direction for made in world.posts if made.direction is not None})
     indexing.rebuild([made.id for made in world.posts])
     indexed = [TagIndex(post_id=made.id, updated_at=made.changed_at) for made in world.posts]
     TagIndex.objects.bulk_update(indexed, ["updated_at"])
@@ -185,4 +209,5 @@ def _post(made: MadePost, uploader: User | None) -> Post:
         animated=made.animated,
         source=made.source,
         uploader=uploader,
+        credit=made.credit,
     )
