@@ -1,15 +1,15 @@
-"""What the index says of some posts, read once for all that a page shows of them, in two queries."""
+"""What the index says of some posts, read once for all that a page shows of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from django.db import connection
 
-from gallery.models import Category, TagIndex
+from gallery.models import Category, Post, TagIndex
 from gallery.profiles import Thresholds, on
 
 
@@ -21,15 +21,29 @@ class KnownTag(NamedTuple):
 
 @dataclass
 class PageRows:
-    """`tag_ids` and `confidences` (uint8) of each post; `tags` are those that may be on, and the ratings."""
+    """`tag_ids` and `confidences` (uint8) of each post; `tags` are those that may be on, and the ratings.
+
+    `known` keeps what was asked of a post: what shows a page asks more than once.
+    """
 
     tag_ids: dict[int, np.ndarray]
     confidences: dict[int, np.ndarray]
     tags: dict[int, KnownTag]
+    known: dict[tuple[int, Thresholds], list[KnownTag]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, post_ids: Iterable[int], thresholds: Thresholds) -> PageRows:
         rows = TagIndex.objects.filter(post_id__in=list(post_ids)).values_list("post_id", "tag_ids", "confidences")
+        return cls._of(rows, thresholds)
+
+    @classmethod
+    def of_posts(cls, posts: Iterable[Post], thresholds: Thresholds) -> PageRows:
+        """As `read`, of posts that were read together with their index rows: deleted ones have none."""
+        rows = [getattr(post, "tag_index", None) for post in posts]
+        return cls._of([(row.post_id, row.tag_ids, row.confidences) for row in rows if row], thresholds)
+
+    @classmethod
+    def _of(cls, rows: Iterable[tuple[int, list[int], bytes]], thresholds: Thresholds) -> PageRows:
         tag_ids, confidences = {}, {}
         least = min([thresholds.overall, *thresholds.by_category.values(), *thresholds.by_tag.values()])
         wanted: set[int] = set()
@@ -41,6 +55,12 @@ class PageRows:
 
     def on(self, post_id: int, thresholds: Thresholds) -> list[KnownTag]:
         """The post's tags that are on, most confident first."""
+        key = (post_id, thresholds)
+        if key not in self.known:
+            self.known[key] = self._on(post_id, thresholds)
+        return self.known[key]
+
+    def _on(self, post_id: int, thresholds: Thresholds) -> list[KnownTag]:
         if post_id not in self.tag_ids:
             return []
         ids, confidences = self.tag_ids[post_id], self.confidences[post_id]

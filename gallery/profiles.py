@@ -16,6 +16,7 @@ import numpy as np
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import transaction
+from django.db.models import Q
 from django.http import HttpRequest
 from django.utils.text import slugify
 
@@ -104,8 +105,10 @@ def default_profile(shipped: Sequence[Profile] | None = None) -> Profile:
 
 def choices(user: User) -> list[Profile]:
     """What this person may choose: the site's, then their own."""
-    own = Profile.objects.filter(owner_id=user.pk) if user.is_authenticated else Profile.objects.none()
-    return site_profiles() + list(own)
+    if not user.is_authenticated:
+        return site_profiles()
+    found = Profile.objects.filter(Q(owner=None, release__active=True) | Q(owner_id=user.pk))
+    return sorted(found.order_by("position", "name", "id"), key=lambda profile: profile.owner_id is not None)
 
 
 def offered(request: HttpRequest) -> list[Profile]:
@@ -118,19 +121,32 @@ def offered(request: HttpRequest) -> list[Profile]:
 def chosen(request: HttpRequest) -> Profile:
     """The profile of this visit; read once per request."""
     if not hasattr(request, "_chosen_profile"):
-        request._chosen_profile = _member_choice(request.user) or _visitor_choice(request)
+        stored = preference(request)
+        own = _current(stored.profile) if stored and stored.profile else None
+        request._chosen_profile = own or _visitor_choice(request)
         if request._chosen_profile is None:
             shipped = [profile for profile in offered(request) if profile.owner_id is None]
             request._chosen_profile = default_profile(shipped)
     return request._chosen_profile
 
 
-def _member_choice(user: User) -> Profile | None:
+def preference(request: HttpRequest) -> Preference | None:
+    """What this member chose for every visit; read once per request."""
+    if not hasattr(request, "_preference"):
+        request._preference = _preference(request.user)
+    return request._preference
+
+
+def _preference(user: User) -> Preference | None:
     if not user.is_authenticated:
         return None
     rows = Preference.objects.filter(user_id=user.pk).select_related("profile__release")
-    preference = rows.defer(*Release.bulk("profile__release__")).first()
-    return _current(preference.profile) if preference and preference.profile else None
+    return rows.defer(*Release.bulk("profile__release__")).first()
+
+
+def _member_choice(user: User) -> Profile | None:
+    stored = _preference(user)
+    return _current(stored.profile) if stored and stored.profile else None
 
 
 def _visitor_choice(request: HttpRequest) -> Profile | None:

@@ -208,7 +208,7 @@ RUNS_DIR = DATA_DIR / "runs"
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = _text("TIME_ZONE", "UTC")
-USE_I18N = True
+USE_I18N = False  # all pages are in English
 USE_TZ = True
 
 LOGIN_URL = "login"

@@ -3,6 +3,7 @@ from django.urls import path
 
 from gallery.views import (
     account,
+    blacklist,
     browse,
     compare,
     export,
@@ -74,6 +75,8 @@ _doing = [
     path("logout/", account.logout, name="logout"),
     path("join/<str:token>/", account.join, name="join"),
     path("account/", account.account, name="account"),
+    path("account/blacklist/", blacklist.blacklist, name="blacklist"),
+    path("account/blacklist/show/", blacklist.show_blacklisted, name="show_blacklisted"),
     path("staff/", staff.dashboard, name="staff"),
     path("staff/queue/", staff.queue, name="queue"),
     path("staff/failed/", staff.failed, name="failed"),

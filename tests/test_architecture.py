@@ -18,6 +18,7 @@ ROWS = (
     ("urls", "wsgi", "admin"),
     ("views", "management", "templatetags", "forms", "captions", "context", "middleware", "http", "apps"),
     (
+        "blacklisting",
         "uploading",
         "merging",
         "comparing",

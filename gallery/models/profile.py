@@ -49,6 +49,9 @@ class Preference(models.Model):
         settings.AUTH_USER_MODEL, primary_key=True, on_delete=models.CASCADE, related_name="preference"
     )
     profile = models.ForeignKey(Profile, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    blacklist = models.TextField(
+        blank=True, default="", db_default="", help_text="A search a line: lists hide the posts that any of them finds"
+    )
 
     class Meta:
         db_table = "preference"

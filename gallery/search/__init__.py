@@ -9,6 +9,7 @@ from gallery.search.companions import RelatedTag, RelatedTags, related
 from gallery.search.counts import Count, count, count_of
 from gallery.search.errors import PageError, SearchError, SearchTimeout
 from gallery.search.listing import MAX_PAGE, Page, beside, find, matching_ids, neighbours
+from gallery.search.matching import conditions, matching
 from gallery.search.nodes import Node, tag_text, to_text
 from gallery.search.parser import parse
 from gallery.search.remedies import Remedy, remedies
@@ -18,6 +19,8 @@ from gallery.search.suggest import Suggestion, suggest
 
 __all__ = [
     "MAX_PAGE",
+    "conditions",
+    "matching",
     "PageError",
     "Remedy",
     "SearchTimeout",

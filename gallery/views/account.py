@@ -8,7 +8,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
-from gallery import inviting, profiles
+from gallery import blacklisting, inviting, profiles
 from gallery.forms import JoinForm, SignInForm
 from gallery.http import member_only, next_path
 from gallery.inviting import InvitationError
@@ -81,5 +81,7 @@ def account(request: HttpRequest) -> HttpResponse:
         "verdicts": request.user.verdicts.count(),
         "profiles": request.user.profiles.count(),
     }
-    context = {"form": form, "counts": counts, "profile": profiles.chosen(request)}
+    stored = profiles.preference(request)
+    blacklisted = len(blacklisting.rules(stored.blacklist)) if stored else 0
+    context = {"form": form, "counts": counts, "profile": profiles.chosen(request), "blacklisted": blacklisted}
     return render(request, "account/account.html", context)

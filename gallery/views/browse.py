@@ -11,15 +11,18 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from gallery import profiles, saving, search
-from gallery.captions import captions
+from gallery.captions import Caption, captions
 from gallery.models import CATEGORY_ORDER, Category, Post
 from gallery.page_rows import PageRows
 from gallery.profiles import Thresholds
+from gallery.search.parser import MAX_LENGTH
 from gallery.views import paging
+from gallery.views.blacklist import hiding
 from gallery.views.terms import Row, row_of
 
 _SUGGESTIONS = 10
 _REMEDIES = 6
+_FIXES = 5  # mistakes of one search that are put right together
 _SAVED_SHOWN = 12
 _MOST = 8  # rows of each category but general, so that a page of many artists shows more than artists
 
@@ -27,7 +30,7 @@ _MOST = 8  # rows of each category but general, so that a page of many artists s
 @require_safe
 def browse(request: HttpRequest) -> HttpResponse:
     """A page of the search, newest first, with its tags beside it."""
-    text = request.GET.get("q", "")
+    text = paging.search_text(request.GET)
     thresholds = profiles.resolve(profiles.chosen(request))
     try:
         place = paging.asked(request.GET)
@@ -37,14 +40,17 @@ def browse(request: HttpRequest) -> HttpResponse:
         return _mistake(request, text, error)
     if not page.post_ids and not text.strip() and not Post.objects.active().exists():
         return render(request, "browse/first.html", {"q": text})
-    rows = PageRows.read(page.post_ids, page.thresholds)
+    posts = Post.objects.select_related("tag_index").in_bulk(page.post_ids)
+    rows = PageRows.of_posts(posts.values(), page.thresholds)
+    hides = hiding(request, page.post_ids, page.query.tree)
     context = {
         "q": text,
         "page": page,
         "count": count,
         "pager": paging.pager(request.GET, page, count),
-        "tags": _sidebar(text, page, rows),
-        "tiles": _tiles(page, rows),
+        "tags": _sidebar(page, rows),
+        "hiding": hides,
+        "tiles": _tiles(posts, hides.visible(page.post_ids), page.thresholds, rows),
     }
     if request.user.is_authenticated:
         context |= _saved(request.user, text, page, context["pager"], thresholds)
@@ -71,23 +77,39 @@ def _mistake(request: HttpRequest, text: str, error: search.SearchError) -> Http
     context = {
         "q": text,
         "mistake": error,
-        "fixed": error.fix.applied(text) if error.fix else "",
+        "fixed": _mended(text, error),
         "too_long": isinstance(error, search.SearchTimeout),
         "no_page": isinstance(error, search.PageError),
     }
     return render(request, "browse/mistake.html", context, status=400)
 
 
-def _tiles(page: search.Page, rows: PageRows) -> list[tuple[Post, object]]:
-    """The page's posts with their captions, in the search's order."""
-    posts = Post.objects.in_bulk(page.post_ids)
-    described = captions(page.post_ids, page.thresholds, rows)
-    return [(posts[pk], described[pk]) for pk in page.post_ids if pk in posts]
+def _mended(text: str, error: search.SearchError) -> str:
+    """The text with this mistake put right, and those behind it; nothing when one of them can't be."""
+    for _ in range(_FIXES):
+        if not error.fix:
+            return ""
+        text = error.fix.applied(text)
+        try:
+            search.parse(text)
+        except search.SearchError as further:
+            error = further
+        else:
+            return text
+    return ""
 
 
-def _sidebar(text: str, page: search.Page, rows: PageRows) -> list[tuple[Category, list[Row]]]:
+def _tiles(
+    posts: dict[int, Post], post_ids: list[int], thresholds: profiles.Thresholds, rows: PageRows
+) -> list[tuple[Post, Caption]]:
+    """These posts with their captions, in the search's order."""
+    described = captions(post_ids, thresholds, rows)
+    return [(posts[pk], described[pk]) for pk in post_ids if pk in posts]
+
+
+def _sidebar(page: search.Page, rows: PageRows) -> list[tuple[Category, list[Row]]]:
     """The page's tags by category, in the site's order."""
-    tree = search.parse(text)
+    tree = page.query.tree
     found = search.page_tags(page.post_ids, page.thresholds, rows=rows)
     return [
         (category, [row_of(tree, tag.name, category, count) for tag, count in tags[: _shown_of(category)]])
@@ -103,7 +125,7 @@ def _shown_of(category: Category) -> int | None:
 @require_safe
 def suggest(request: HttpRequest) -> JsonResponse:
     """Completions of the word that ends at the cursor."""
-    text = request.GET.get("q", "")[:1000]
+    text = request.GET.get("q", "")[:MAX_LENGTH]
     cursor = request.GET.get("cursor", "")
     at = int(cursor) if cursor.isdecimal() and len(cursor) < 5 else len(text)
     before, after = text[:at], re.sub(r"^[^\s)]*", "", text[at:])

@@ -10,6 +10,7 @@ from typing import Any
 from django.http import QueryDict
 
 from gallery import search
+from gallery.search import nodes
 
 _AROUND = 3  # numbers on each side of the page's own
 
@@ -32,6 +33,20 @@ class Pager:
     steps: list[Step]
     previous: str
     next: str
+
+
+def search_text(parameters: QueryDict) -> str:
+    """The search; `limit=20` in the address, as on Danbooru, says what `limit:20` says in it."""
+    text, limit = parameters.get("q", ""), parameters.get("limit", "")
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", limit):
+        return text
+    try:
+        terms = nodes.top(search.parse(text))
+    except search.SearchError:
+        return text
+    if any(isinstance(term, nodes.Metatag) and term.name in ("limit", "random") for term in terms):
+        return text
+    return search.to_text(nodes.all_of([*terms, nodes.Metatag("limit", limit)]))
 
 
 def asked(parameters: QueryDict) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from gallery.captions import Caption, captions
 from gallery.http import member_only
 from gallery.likeness import copies, features, search
 from gallery.models import Post, Release
+from gallery.views.blacklist import hiding
 from gallery.views.panel import visible
 from gallery.views.staff import worker_answers
 from gallery.views.upload import SizeLimit
@@ -39,14 +40,17 @@ def similar_posts(request: HttpRequest, pk: int) -> HttpResponse:
     post = visible(request, pk)
     if request.htmx:
         alike = _remembered(post)
-        context = {"post": post, "known": alike is not None, "alike": _tiles(request, alike or [])[:_STRIP]}
+        first = (alike or [])[:_STRIP]
+        hides = hiding(request, first)
+        context = {"post": post, "known": alike is not None, "hiding": hides}
+        context["alike"] = _tiles(request, hides.visible(first))
         response = render(request, "similar/strip.html", context)
     else:
         found = search.of_post(post, _MOST)
         near = [each.post.pk for each in copies.of_post(post)]
         alike = [each.post_id for each in found or [] if each.post_id not in near]
-        tiles = {"near": _tiles(request, near), "alike": _tiles(request, alike)}
-        response = render(request, "similar/of_post.html", {"post": post, "known": found is not None, **tiles})
+        context = {"post": post, "known": found is not None} | _lists(request, near, alike)
+        response = render(request, "similar/of_post.html", context)
     patch_vary_headers(response, ["HX-Request"])
     return response
 
@@ -145,15 +149,23 @@ def _answer(
     request: HttpRequest, near: Sequence[int] | None = None, alike: Sequence[int] = (), **context: Any
 ) -> HttpResponse:
     """The part for the page's script; without it the whole page with that part."""
-    context |= {
-        "near": None if near is None else _tiles(request, near),
-        "alike": _tiles(request, alike),
-        "max_mb": settings.UPLOAD_MAX_MB,
-    }
+    context |= {"max_mb": settings.UPLOAD_MAX_MB} | _lists(request, near, alike)
     template = "similar/result.html" if request.htmx else "similar/page.html"
     response = render(request, template, context, status=422 if context.get("mistake") else 200)
     patch_vary_headers(response, ["HX-Request"])
     return response
+
+
+def _lists(request: HttpRequest, near: Sequence[int] | None, alike: Sequence[int]) -> dict[str, Any]:
+    """Near copies, None where nothing was looked for, and look-alikes, without what the blacklist hides of them."""
+    hides = hiding(request, [*(near or ()), *alike])
+    return {
+        "hiding": hides,
+        "near": None if near is None else _tiles(request, hides.visible(near)),
+        "near_hidden": len(hides.hidden.intersection(near or ())),
+        "alike": _tiles(request, hides.visible(alike)),
+        "alike_hidden": len(hides.hidden.intersection(alike)),
+    }
 
 
 def _tiles(request: HttpRequest, post_ids: Sequence[int]) -> list[Tile]:

@@ -35,6 +35,7 @@ _PAGES = (
     "/profiles/new/",
     "/try/",
     "/account/",
+    "/account/blacklist/",
 )
 _STAFF_PAGES = ("/staff/", "/staff/releases/", "/staff/tag-again/", "/staff/exports/", "/staff/people/")
 

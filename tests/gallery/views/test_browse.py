@@ -84,6 +84,23 @@ def test_pages_beyond_the_list_say_where_it_ends(posts):
     assert Client().get("/?page=").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("query", "text", "count"),
+    [
+        ("?limit=2", "limit:2", 2),
+        ("?q=smile or saber_(fate)&limit=3", "(smile or saber_(fate)) limit:3", 3),
+        ("?q=smile limit:4&limit=2", "smile limit:4", 4),
+        ("?q=smile&limit=0", "smile", 5),
+        ("?q=smile&limit=x", "smile", 5),
+    ],
+)
+def test_a_limit_in_the_address_is_one_in_the_search(posts, query, text, count):
+    answer = Client().get("/" + query)
+    assert (answer.context["q"], len(_shown(answer))) == (text, count)
+    if answer.context["pager"].next:
+        assert len(_shown(Client().get("/" + answer.context["pager"].next))) == min(count, 5 - count)
+
+
 def test_pages_beside_a_post_as_danbooru_writes_them(posts, settings):
     settings.PAGE_SIZE = 2
     ids = [post.pk for post in posts]
@@ -152,6 +169,8 @@ def test_a_bad_search_says_what_and_where(posts):
         ("order:filsize smile", "order:filesize smile"),
         ("rating:genral", "rating:general"),
         ("order:id order:md5", "order:id"),
+        ("(smile rating:genral", "(smile rating:general)"),
+        ("rating:genral order:filsize )", "rating:general order:filesize"),
         ("smile release:frist", "smile release:first"),
         ("smile profile:high-recal", "smile profile:high-recall"),
     ],

@@ -159,3 +159,15 @@ def test_a_post_nobody_saw_and_one_that_is_alone(client):
     assert "not looked" in client.get(reverse("similar_posts", args=[post.pk])).content.decode()
     Feature.objects.create(post=post, release=release, codes=bytes(range(1, 9)))
     assert "No other post" in client.get(reverse("similar_posts", args=[post.pk])).content.decode()
+
+
+def test_a_blacklist_hides_what_is_alike_and_says_so(member, posts):
+    like = f"/posts/{posts[3].pk}/similar/"
+    member.post("/account/blacklist/", {"blacklist": f"id:{posts[0].pk}"})
+    page, strip = (member.get(like, headers=headers).content.decode() for headers in ({}, {"HX-Request": "true"}))
+    assert set(shown(page)) == {posts[1].pk, posts[2].pk} and "hidden by your" in page
+    assert f"/posts/{posts[0].pk}/" not in strip and "1 hidden by your blacklist" in strip
+    member.post("/account/blacklist/", {"blacklist": "id:>0"})
+    assert "Your blacklist hides all of them." in member.get(like).content.decode()
+    assert "The site has it, hidden by your blacklist." in bring(member, picture=picture()).content.decode()
+    assert member.get(f"/?q=similar:{posts[3].pk}").context["hiding"].hidden

@@ -1,0 +1,52 @@
+"""Which of a few posts some searches find: asked of those posts alone, all searches in one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gallery.profiles import Thresholds
+from gallery.search.compiler import resolve, tag_names
+from gallery.search.errors import SearchError
+from gallery.search.names import Names
+from gallery.search.nodes import Node
+from gallery.search.planner import Way
+from gallery.search.predicates import Predicate
+from gallery.search.running import Planned, run
+from gallery.search.scopes import Viewer, expanded, scoped
+from gallery.search.terms import Context
+from gallery.search.values import Sql
+
+_TIMEOUT_MS = 500
+
+
+def conditions(
+    trees: Sequence[Node], thresholds: Thresholds, *, viewer: Viewer = None
+) -> tuple[list[Predicate | SearchError], list[str]]:
+    """What each tree asks of a post, or why it can't be asked; and notes about names that nothing is called.
+
+    The trees have no order or limit. Names are read together.
+    """
+    names = Names()
+    whole = [expanded(tree, viewer, names.note) for tree in trees]
+    names.add({name for tree in whole for name in tag_names(tree)})
+    found: list[Predicate | SearchError] = []
+    for tree in whole:
+        try:
+            found.append(resolve(tree, scoped(tree, Context(names, thresholds, viewer))))
+        except SearchError as error:
+            found.append(error)
+    return found, names.notes
+
+
+def matching(predicates: Sequence[Predicate], post_ids: Sequence[int]) -> list[set[int]]:
+    """Those of the posts for which each predicate holds; raises SearchTimeout."""
+    if not predicates or not post_ids:
+        return [set() for _ in predicates]
+    parts = [predicate.sql() for predicate in predicates]
+    statement = Sql(
+        f"select i.post_id, {', '.join(part.text for part in parts)} from tag_index i join post p on p.id = i.post_id"
+        " where i.post_id = any(%s)",
+        (*(value for part in parts for value in part.params), tuple(post_ids)),
+    )
+    rows = run(Planned(statement, Way.FREE, True), _TIMEOUT_MS)
+    return [{row[0] for row in rows if row[place]} for place in range(1, len(parts) + 1)]
