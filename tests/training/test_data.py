@@ -203,6 +203,16 @@ def test_random_posts_are_the_same_for_the_same_seed(tmp_path: Path) -> None:
     assert drawn[0] == drawn[1] != drawn[2] and len(drawn[0]) == 9
 
 
+def test_pictures_of_a_folder_given_by_a_relative_path_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_number(tmp_path / "pictures", [1, 2])
+    monkeypatch.chdir(tmp_path)
+    assert run(tmp_path, [simple(1), simple(2)], Path("pictures"), "--validation", "0") == 0
+    opened = dataset.read(tmp_path / "out", tmp_path / "cache")
+    assert all(dataset.picture_bytes(opened.splits["train"], row, opened.folder) for row in (0, 1))
+
+
 def file_rows(folder: Path) -> list[str]:
     return [name for file in (folder / "data").glob("*") for name in parquet.read_table(file)["group"].to_pylist()]
 

@@ -66,7 +66,7 @@ def order_of(chosen: argparse.Namespace) -> Order:
         raise ValueError("--rows-a-shard must be at least 1.")
     return Order(
         metadata=chosen.metadata,
-        images=chosen.images,
+        images=chosen.images.absolute(),  # a stored path that is relative would be one from the dataset folder
         out=chosen.out,
         rules=Rules(
             filtering.named(chosen.tag_minimum, TAG_MINIMA),
