@@ -38,16 +38,19 @@ def held_by(user: AbstractBaseUser) -> models.QuerySet[Post]:
 @transaction.atomic
 def decide(post: Post, choice: Choice, user: AbstractBaseUser) -> Outcome:
     """Do with a held picture what its uploader chose. One that was decided meanwhile stays as it is."""
-    post = Post.objects.select_for_update(of=("self",)).select_related("parent").get(pk=post.pk)
+    # Its parent is read after the wait for the lock: a merge meanwhile gives it another one.
+    post = Post.objects.select_for_update().get(pk=post.pk)
     if post.status != PostStatus.HELD:
         return Outcome(standing(post))
     twin = standing(post.parent) if post.parent else None
     if choice == Choice.SKIP:
         _throw_away(post)
         return Outcome(twin or post)
+    if choice == Choice.MERGE and twin:
+        post, twin = _locked(post, twin)
     _activate(post, twin)
     if choice == Choice.MERGE and twin and twin.status == PostStatus.ACTIVE:
-        return merge(post, twin, user)
+        return _merge(post, twin, user)
     return Outcome(post)
 
 
@@ -57,10 +60,19 @@ def would_stay(post: Post, twin: Post, user: AbstractBaseUser) -> Post:
     return post if larger and twin.may_be_changed_by(user) else twin
 
 
-@transaction.atomic
-def merge(post: Post, twin: Post, user: AbstractBaseUser) -> Outcome:
-    """One post of two: the better picture with the verdicts of both. The other is deleted and points to it."""
-    list(Post.objects.filter(pk__in=[post.pk, twin.pk]).order_by("pk").select_for_update())
+def _locked(post: Post, twin: Post) -> tuple[Post, Post]:
+    """Both rows as they are once nobody else changes them; the twin is what stands for it by then."""
+    while True:
+        rows = Post.objects.filter(pk__in=[post.pk, twin.pk]).order_by("pk").select_for_update()
+        found = {row.pk: row for row in rows}
+        post, twin = found[post.pk], found[twin.pk]
+        if twin.merged_into_id is None:
+            return post, twin
+        twin = standing(twin)  # merged since it was read
+
+
+def _merge(post: Post, twin: Post, user: AbstractBaseUser) -> Outcome:
+    """One post of two locked ones: the better picture with both's verdicts. The other is deleted and points to it."""
     kept = would_stay(post, twin, user)
     gone = twin if kept == post else post
     _give_verdicts(gone, kept)

@@ -1,4 +1,7 @@
+import threading
+
 import pytest
+from django.db import connection, transaction
 from PIL import Image
 
 from gallery import correcting, indexing, merging, uploading
@@ -159,3 +162,34 @@ def test_a_parent_that_went_meanwhile(first, member):
     assert merging.decide(held, Choice.MERGE, member).kept == held
     indexing.rebuild([held.pk])
     assert TagIndex.objects.filter(post=held).exists()
+
+
+def _waits_for_a_lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("select exists (select from pg_locks where not granted)")
+        return cursor.fetchone()[0]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_merges_with_one_post_at_once_end_in_one_post(first, member):
+    theirs = make_tag("theirs")
+    correcting.record(first, theirs, True, member)
+    larger, largest = send(800, member).post, send(1000, member).post
+
+    def merge_the_largest() -> None:
+        merging.decide(largest, Choice.MERGE, member)
+        connection.close()
+
+    second = threading.Thread(target=merge_the_largest)
+    with transaction.atomic():
+        merging.decide(larger, Choice.MERGE, member)
+        second.start()
+        while second.is_alive() and not _waits_for_a_lock():
+            pass
+    second.join()
+    for post in (first, larger, largest):
+        post.refresh_from_db()
+    assert list(Post.objects.active()) == [largest]
+    assert (first.merged_into, larger.merged_into, largest.merged_into) == (larger, largest, None)
+    assert merging.standing(first) == largest
+    assert list(largest.verdicts.values_list("tag__name", flat=True)) == ["theirs"]
