@@ -21,6 +21,10 @@ class Choice(models.TextChoices):
     MERGE = "merge", "merge"
 
 
+class Gone(LookupError):
+    """The held picture was skipped meanwhile, in another window: there is nothing left to choose for."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The post that stands after a choice, and the one that does not, if there still is one."""
@@ -37,9 +41,11 @@ def held_by(user: AbstractBaseUser) -> models.QuerySet[Post]:
 
 @transaction.atomic
 def decide(post: Post, choice: Choice, user: AbstractBaseUser) -> Outcome:
-    """Do with a held picture what its uploader chose. One that was decided meanwhile stays as it is."""
+    """Do with a held picture what its uploader chose. One that was decided meanwhile stays as it is. Raises Gone."""
     # Its parent is read after the wait for the lock: a merge meanwhile gives it another one.
-    post = Post.objects.select_for_update().get(pk=post.pk)
+    post = Post.objects.select_for_update().filter(pk=post.pk).first()
+    if post is None:
+        raise Gone
     if post.status != PostStatus.HELD:
         return Outcome(standing(post))
     twin = standing(post.parent) if post.parent else None

@@ -54,8 +54,8 @@ def store(
     its uploader, who may restore it anyway, and refused to everybody else.
     """
     sha256, md5, size = _digest(file)
-    if existing := Post.objects.filter(sha256=sha256).first():
-        return _again(existing, uploader)
+    if known := _again(sha256, uploader):
+        return known
     try:
         picture = pictures.inspect(file, THUMBNAIL_SIZES)
     except pictures.BadPicture as error:
@@ -76,8 +76,8 @@ def store(
     )
     with transaction.atomic():
         _one_at_a_time(sha256)
-        if existing := Post.objects.filter(sha256=sha256).first():
-            return _again(existing, uploader)
+        if known := _again(sha256, uploader):
+            return known
         twins = _near_copies(picture) if near != KEEP_ALL and uploader else ()
         if twins and near == merging.Choice.SKIP:
             return Stored(twins[0].post, created=False, near=twins)
@@ -115,11 +115,18 @@ def _set_status(post: Post, status: PostStatus) -> None:
     indexing.rebuild([post.pk])
 
 
-def _again(post: Post, uploader: AbstractBaseUser | None) -> Stored:
+def _again(sha256: str, uploader: AbstractBaseUser | None) -> Stored | None:
+    """What becomes of a file that the site has already; None when it has not."""
+    post = Post.objects.filter(sha256=sha256).first()
+    if post is None:
+        return None
     if post.status == PostStatus.HELD:
         if uploader and uploader.pk == post.uploader_id:
             return Stored(post, created=True)
-        return Stored(merging.decide(post, merging.Choice.KEEP, post.uploader).kept, created=False)
+        try:
+            return Stored(merging.decide(post, merging.Choice.KEEP, post.uploader).kept, created=False)
+        except merging.Gone:  # its uploader skips it at this moment
+            return None
     post = merging.standing(post)
     if post.status == PostStatus.DELETED:
         if not (uploader and (uploader.is_staff or uploader.pk == post.uploader_id)):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -7,7 +8,7 @@ from django.contrib import messages
 from django.core.exceptions import RequestDataTooBig, TooManyFilesSent
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler, SkipFile
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -20,6 +21,7 @@ from gallery.models import CATEGORY_ORDER, Post, PostStatus, Release, TaggingSta
 _POLL_FIRST = 400  # milliseconds until the page asks for a fresh upload's tags
 _POLL_MOST = 5000
 _HELD_MOST = 100  # pictures waiting for a choice that the page shows at once
+_GONE = "This picture was skipped meanwhile: send its file again to upload it after all."
 
 
 @dataclass
@@ -115,12 +117,19 @@ def _held_row(post: Post, request: HttpRequest, name: str = "") -> Row:
 @member_only
 def upload_choice(request: HttpRequest, pk: int) -> HttpResponse:
     """Skip, keep or merge one held picture."""
-    post = get_object_or_404(Post.objects.select_related("parent__uploader"), pk=pk, uploader=request.user)
+    post = Post.objects.select_related("parent__uploader").filter(pk=pk).first()
+    if post is None:
+        return _gone(request, f"Picture {pk}")
+    if post.uploader_id != request.user.pk:
+        raise Http404("That picture is another person's.")
     choice = _choice(request)
     if choice is None:
         return _answer(request, [_held_row(post, request)], PictureForm())
     was_held, twin = post.status == PostStatus.HELD, post.parent
-    outcome = merging.decide(post, choice, request.user)
+    try:
+        outcome = merging.decide(post, choice, request.user)
+    except merging.Gone:
+        return _gone(request, post.file_name)
     if not request.htmx:
         messages.success(request, "Done as you chose.")
         return redirect("upload")
@@ -130,15 +139,24 @@ def upload_choice(request: HttpRequest, pk: int) -> HttpResponse:
     return _answer(request, [row], PictureForm())
 
 
+def _gone(request: HttpRequest, name: str) -> HttpResponse:
+    if not request.htmx:
+        messages.warning(request, _GONE)
+        return redirect("upload")
+    return render(request, "upload/result.html", {"row": Row(name, refusal=_GONE)})
+
+
 @require_POST
 @member_only
 def upload_choices(request: HttpRequest) -> HttpResponse:
     """Skip, keep or merge all pictures that wait for this person's choice."""
     choice = _choice(request)
-    posts = merging.held_by(request.user) if choice else []
-    for post in posts:
-        merging.decide(post, choice, request.user)
-    if number := len(posts):
+    number = 0
+    for post in merging.held_by(request.user) if choice else []:
+        with suppress(merging.Gone):
+            merging.decide(post, choice, request.user)
+            number += 1
+    if number:
         messages.success(request, f"{number} picture{'s' if number > 1 else ''}: done as you chose.")
     return redirect("upload")
 

@@ -193,3 +193,10 @@ def test_two_merges_with_one_post_at_once_end_in_one_post(first, member):
     assert (first.merged_into, larger.merged_into, largest.merged_into) == (larger, largest, None)
     assert merging.standing(first) == largest
     assert list(largest.verdicts.values_list("tag__name", flat=True)) == ["theirs"]
+
+
+def test_a_choice_for_what_was_skipped_meanwhile_says_so(first, member):
+    held = send(200, member).post
+    merging.decide(held, Choice.SKIP, member)
+    with pytest.raises(merging.Gone):
+        merging.decide(held, Choice.KEEP, member)

@@ -114,3 +114,14 @@ def test_without_a_script_each_choice_returns_to_the_page(member, first):
     send(member, file(200))
     answer = choose(member, held(), "skip", htmx=False)
     assert answer.url == reverse("upload") and Post.objects.count() == 1
+
+
+def test_a_picture_skipped_in_another_window_is_said_to_be_gone(member, first):
+    send(member, file(200), file(300), htmx=False)
+    gone, other = Post.objects.filter(status=PostStatus.HELD).order_by("pk")
+    choose(member, gone, "skip")
+    answer = choose(member, gone, "keep")
+    assert answer.status_code == 200 and "skipped meanwhile" in answer.content.decode()
+    assert choose(member, gone, "keep", htmx=False).url == reverse("upload")
+    assert "skipped meanwhile" in member.get(reverse("upload")).content.decode()
+    assert Post.objects.get(status=PostStatus.HELD) == other
