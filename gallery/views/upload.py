@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from gallery import correcting, merging, profiles, uploading
 from gallery.forms import PictureForm
 from gallery.http import member_only
 from gallery.models import CATEGORY_ORDER, Post, PostStatus, Release, TaggingState
+
+logger = logging.getLogger(__name__)
 
 _POLL_FIRST = 400  # milliseconds until the page asks for a fresh upload's tags
 _POLL_MOST = 5000
@@ -72,6 +75,8 @@ def upload(request: HttpRequest) -> HttpResponse:
         most = settings.DATA_UPLOAD_MAX_NUMBER_FILES
         row = Row("The upload", refusal=f"That was too much at once: send at most {most} files in one go.")
         return _answer(request, [row], PictureForm())
+    except OSError as error:  # a large file is written to the disk while it comes
+        return _answer(request, [Row("The upload", refusal=_not_stored(error))], PictureForm())
 
 
 @csrf_protect
@@ -93,6 +98,8 @@ def _take(file: UploadedFile, request: HttpRequest, about: dict[str, str]) -> Ro
         stored = uploading.store(file, name=file.name, uploader=request.user, **about)
     except uploading.Refused as error:
         return Row(file.name, refusal=str(error))
+    except OSError as error:
+        return Row(file.name, refusal=_not_stored(error))
     if stored.post.status == PostStatus.HELD:
         return _held_row(stored.post, request, file.name)
     twin = stored.near[0].post if stored.near else None
@@ -104,6 +111,11 @@ def _take(file: UploadedFile, request: HttpRequest, about: dict[str, str]) -> Ro
         twin=twin,
         gone=twin if merged and stored.post != twin else None,
     )
+
+
+def _not_stored(error: OSError) -> str:
+    logger.error("An uploaded file could not be stored: %s", error)
+    return f"The site can't store the file ({error.strerror or error}): ask its staff to make room on its disk."
 
 
 def _held_row(post: Post, request: HttpRequest, name: str = "") -> Row:

@@ -123,3 +123,12 @@ def test_status_of_a_failed_post_says_why_and_stops(member):
 def test_status_is_for_members_and_of_posts_that_exist(member, client):
     assert member.get(reverse("upload_status", args=[99])).status_code == 404
     assert client.get(reverse("upload_status", args=[make_post().pk])).status_code == 302
+
+
+def test_a_disk_that_takes_no_files_is_told_of(member, settings, tmp_path):
+    settings.MEDIA_ROOT = tmp_path / "taken"
+    settings.MEDIA_ROOT.write_text("a file where the folder should be")
+    answer = send(member, picture())
+    assert answer.status_code == 400
+    assert "make room on its disk" in answer.content.decode()
+    assert not Post.objects.exists()
