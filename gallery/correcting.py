@@ -87,9 +87,12 @@ def record(
 
 @transaction.atomic
 def undo(post: Post, tag: Tag, user: AbstractBaseUser | None) -> None:
-    """Take the verdict back: the tag is again what the model says."""
+    """Take the verdict back, one given under an alias too: the tag is again what the model says."""
     _lock(post)
-    count, _ = Verdict.objects.filter(post=post, tag__in=[tag, canonical(tag)]).delete()
+    judged = list(Verdict.objects.filter(post=post).values_list("tag_id", flat=True))
+    rules = indexing.Rules.about([tag.pk, *judged])
+    same = [tag_id for tag_id in judged if rules.canonical(tag_id) == rules.canonical(tag.pk)]
+    count, _ = Verdict.objects.filter(post=post, tag__in=same).delete()
     if count:
         logger.info("%s took back the verdict of tag %s on post %s", user, tag.pk, post.pk)
         indexing.rebuild([post.pk])
@@ -166,7 +169,7 @@ def tags_of(post: Post, thresholds: Thresholds) -> list[PostTag]:
     # What the release said is what the index says, unless that was overruled.
     said = index | {entry >> 8: entry & 255 for entry in row.overruled or ()}
     predicted = {tag_id: byte for tag_id, byte in said.items() if byte}
-    verdicts = dict(Verdict.objects.filter(post=post).values_list("tag_id", "answer"))
+    verdicts = indexing.answers_of([post.pk]).get(post.pk, {})
     tags = Tag.objects.defer("histogram").filter(id__in={*index, *verdicts})
     found = [_post_tag(tag, thresholds, index, predicted, verdicts) for tag in tags]
     place = {category: number for number, category in enumerate(CATEGORY_ORDER)}

@@ -264,7 +264,7 @@ class _Known:
     tags: dict[int, tuple[str, int]]  # tag id: name, category
     index: dict[int, TagIndex]
     predictions: dict[int, Any]
-    verdicts: dict[int, list[Verdict]]
+    verdicts: dict[int, dict[int, bool]]
 
     @classmethod
     def about(cls, posts: list[Post], thresholds: profiles.Thresholds) -> _Known:
@@ -272,11 +272,9 @@ class _Known:
         index = TagIndex.objects.in_bulk(ids)
         rows = indexing.current_predictions(ids).select_related("release").defer(*Release.bulk("release__"))
         predictions = {row.post_id: row for row in rows}
-        verdicts: dict[int, list[Verdict]] = {}
-        for verdict in Verdict.objects.filter(post_id__in=ids).order_by("id"):
-            verdicts.setdefault(verdict.post_id, []).append(verdict)
+        verdicts = indexing.answers_of(ids)
         used = {tag_id for each in (*index.values(), *predictions.values()) for tag_id in each.tag_ids}
-        used |= {verdict.tag_id for rows in verdicts.values() for verdict in rows}
+        used |= {tag_id for answers in verdicts.values() for tag_id in answers}
         tags = {
             pk: (name, category)
             for pk, name, category in Tag.objects.filter(pk__in=used).values_list("id", "name", "category")
@@ -305,10 +303,11 @@ def _row(post: Post, known: _Known, counts: _Counts) -> dict[str, Any] | None:
         return None
     names = known.names_on(post)
     prediction = known.predictions.get(post.pk)
-    verdicts = [verdict for verdict in known.verdicts.get(post.pk, []) if verdict.tag_id in known.tags]
-    verified = [known.tags[verdict.tag_id][0] for verdict in verdicts if verdict.answer]
-    rejected = [known.tags[verdict.tag_id][0] for verdict in verdicts if not verdict.answer]
-    _count(counts, names, [known.tags[verdict.tag_id] for verdict in verdicts], len(verified), len(rejected))
+    answers = known.verdicts.get(post.pk, {}).items()
+    judged = [(*known.tags[tag_id], answer) for tag_id, answer in answers if tag_id in known.tags]
+    verified = [name for name, _, answer in judged if answer]
+    rejected = [name for name, _, answer in judged if not answer]
+    _count(counts, names, [(name, category) for name, category, _ in judged], len(verified), len(rejected))
     index = known.index.get(post.pk)
     years = [
         int(name[5:]) for name in names.get(Category.YEAR, []) if name.startswith("year_") and name[5:].isdecimal()

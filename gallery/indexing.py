@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from django.db import connection, transaction
 from django.db.models import QuerySet
 
-from gallery.models import Category, Post, PostStatus, Prediction, Rating, Tag, TagChange, TagIndex, Verdict
+from gallery.models import Category, Post, PostStatus, Prediction, Rating, Tag, TagAlias, TagChange, TagIndex, Verdict
 from gallery.profiles import HUMAN_YES
 
 _BATCH = 500
@@ -60,14 +60,31 @@ def rows_for(post_ids: list[int]) -> list[TagIndex]:
     """The index rows of these posts, unsaved: what is, or for deleted posts would be, in the index."""
     predicted = {row.post_id: unpack(row) for row in current_predictions(post_ids)}
     verdicts: dict[int, list[tuple[int, bool]]] = {}
-    rows = Verdict.objects.filter(post_id__in=post_ids).order_by("at", "id")
-    for post_id, tag_id, answer in rows.values_list("post_id", "tag_id", "answer"):
+    for post_id, tag_id, answer in _said_by_people(post_ids):
         verdicts.setdefault(post_id, []).append((tag_id, answer))
     rules = Rules.about(
         {tag_id for tags in predicted.values() for tag_id in tags}
         | {tag_id for answers in verdicts.values() for tag_id, _ in answers}
     )
     return [_row(post_id, rules, predicted.get(post_id, {}), verdicts.get(post_id, [])) for post_id in post_ids]
+
+
+def _said_by_people(post_ids: list[int]) -> Iterable[tuple[int, int, bool]]:
+    rows = Verdict.objects.filter(post_id__in=post_ids).order_by("at", "id")
+    return rows.values_list("post_id", "tag_id", "answer")
+
+
+def answers_of(post_ids: Iterable[int]) -> dict[int, dict[int, bool]]:
+    """What people said of these posts, by post and canonical tag."""
+    rows = list(_said_by_people(list(post_ids)))
+    judged = {tag_id for _, tag_id, _ in rows}
+    named = Tag.objects.filter(pk__in=judged).values("name")
+    aliased = bool(judged) and TagAlias.objects.filter(name__in=named).exists()
+    rules = Rules.about(judged) if aliased else Rules()  # most often there is nothing to follow
+    verdicts: dict[int, list[tuple[int, bool]]] = {}
+    for post_id, tag_id, answer in rows:
+        verdicts.setdefault(post_id, []).append((tag_id, answer))
+    return {post_id: rules.answers(said) for post_id, said in verdicts.items()}
 
 
 def _write(ids: list[int], made: list[TagIndex]) -> None:
@@ -151,6 +168,13 @@ class Rules:
             tag_id = target
         return tag_id
 
+    def answers(self, verdicts: Iterable[tuple[int, bool]]) -> dict[int, bool]:
+        """Verdicts by canonical tag; one given to the tag itself beats those given under its aliases."""
+        verdicts = list(verdicts)
+        answers = {self.canonical(tag_id): answer for tag_id, answer in verdicts}
+        answers.update((tag_id, answer) for tag_id, answer in verdicts if self.canonical(tag_id) == tag_id)
+        return answers
+
     def implied_by(self, tag_id: int) -> Iterator[int]:
         """Every tag that this one leads to, through chains; not itself."""
         seen, waiting = {tag_id}, [tag_id]
@@ -192,7 +216,7 @@ def _said(rules: Rules, prediction: Mapping[int, int]) -> dict[int, int]:
 def _row(post_id: int, rules: Rules, prediction: Mapping[int, int], verdicts: Iterable[tuple[int, bool]]) -> TagIndex:
     said = _said(rules, prediction)
     tags = {tag_id: byte for tag_id, byte in said.items() if tag_id not in rules.deprecated}
-    answers = _answers(rules, verdicts)
+    answers = rules.answers(verdicts)
     for tag_id, answer in answers.items():
         tags.pop(tag_id, None)
         if answer:
@@ -212,14 +236,6 @@ def _row(post_id: int, rules: Rules, prediction: Mapping[int, int], verdicts: It
     return TagIndex(
         post_id=post_id, tag_ids=ordered, confidences=confidences, rating=rating, overruled=overruled or None
     )
-
-
-def _answers(rules: Rules, verdicts: Iterable[tuple[int, bool]]) -> dict[int, bool]:
-    """Verdicts by canonical tag; one given to the tag itself beats those given under its aliases."""
-    verdicts = list(verdicts)
-    answers = {rules.canonical(tag_id): answer for tag_id, answer in verdicts}
-    answers.update((tag_id, answer) for tag_id, answer in verdicts if rules.canonical(tag_id) == tag_id)
-    return answers
 
 
 def _keep_one_rating(rules: Rules, tags: dict[int, int], answers: Mapping[int, bool]) -> Rating | None:

@@ -133,3 +133,15 @@ def test_tags_of_a_post(post):
         ("hat", 50, False, None, False),
         ("no", 203, False, False, False),
     ]
+
+
+def test_a_verdict_given_under_an_alias_shows_on_its_tag_and_can_be_taken_back(post):
+    smile, smiling, user = make_tag("smile"), make_tag("smiling"), make_user()
+    correcting.record(post, smiling, True, user)
+    TagAlias.objects.create(name="smiling", tag=smile)
+    indexing.rebuild([post.pk])
+    [found] = correcting.tags_of(post, Thresholds(overall=127))
+    assert (found.tag, found.on, found.verdict, found.implied) == (smile, True, True, False)
+    correcting.undo(post, smile, user)
+    assert not Verdict.objects.exists()
+    assert not correcting.tags_of(post, Thresholds(overall=127))

@@ -14,7 +14,7 @@ from django.utils import timezone
 from pyarrow.parquet import ParquetFile
 
 from gallery import correcting, exporting, indexing, tasks, uploading
-from gallery.models import Category, Export
+from gallery.models import Category, Export, TagAlias
 from tests.gallery.making import make_release, make_site_profiles, make_tag, make_user, predict
 from tests.gallery.test_pictures import file_of, scene
 
@@ -181,3 +181,14 @@ def test_an_export_whose_message_was_lost_is_sent_again(judged):
     broker.delete("default")
     row.refresh_from_db()
     assert row.state == "running"
+
+
+def test_a_verdict_given_under_an_alias_is_exported_as_its_tag(judged, data):
+    TagAlias.objects.create(name="cat", tag=make_tag("feline"))
+    indexing.rebuild([judged.pk])
+    row = exporting.start(None)
+    tasks.run_export(row.pk)
+    row.refresh_from_db()
+    [found] = load_dataset(row.folder, cache_dir=str(data / "cache"))["train"]
+    assert (found["verified"], found["rejected"]) == (["feline"], ["dog"])
+    assert "feline" in found["tags_general"]
