@@ -95,21 +95,39 @@ def _merge(post: Post, twin: Post, user: AbstractBaseUser) -> Outcome:
 
 @transaction.atomic
 def take_apart(post: Post) -> None:
-    """Undo a merge on the row of the one that went: the other gives back the verdicts that came from it."""
-    kept = post.merged_into_id
-    Verdict.objects.filter(post_id=kept, merged_from=post).delete()
-    post.merged_into, post.parent_id = None, kept
+    """Undo a merge on the row of the one that went: whoever got verdicts from it, or through it, gives them back.
+
+    Its source, credit and children stay with the other post: which of them came from here is not noted.
+    """
+    path = _path(post)
+    through = _merged_into(post)
+    Verdict.objects.filter(post__in=path, merged_from__in=[post.pk, *through]).delete()
+    post.merged_into, post.parent = None, path[-1]
     post.save(update_fields=["merged_into", "parent"])
-    indexing.rebuild([kept])
+    indexing.rebuild([row.pk for row in path])
+
+
+def _merged_into(post: Post) -> set[int]:
+    """Every post that was merged into this one, through several merges."""
+    found: set[int] = set()
+    while more := set(Post.objects.filter(merged_into__in=[post.pk, *found]).values_list("pk", flat=True)) - found:
+        found |= more
+    return found
+
+
+def _path(post: Post) -> list[Post]:
+    """The posts that this one was merged into, one into the next; empty if it was not."""
+    path, seen = [], {post.pk}
+    while post.merged_into_id and post.merged_into_id not in seen:
+        seen.add(post.merged_into_id)
+        post = Post.objects.select_related("uploader").get(pk=post.merged_into_id)
+        path.append(post)
+    return path
 
 
 def standing(post: Post) -> Post:
     """The post that this one was merged into, through several merges; itself if it was not."""
-    seen = {post.pk}
-    while post.merged_into_id and post.merged_into_id not in seen:
-        seen.add(post.merged_into_id)
-        post = Post.objects.select_related("uploader").get(pk=post.merged_into_id)
-    return post
+    return [post, *_path(post)][-1]
 
 
 def _activate(post: Post, twin: Post | None) -> None:
@@ -128,11 +146,12 @@ def _throw_away(post: Post) -> None:
 
 
 def _give_verdicts(gone: Post, kept: Post) -> None:
-    """What was said of one is said of the other, by whom and when it was; its own verdicts stand."""
+    """What was said of one is said of the other, by whom, when and of which picture; its own verdicts stand."""
     with connection.cursor() as cursor:
         cursor.execute(
             "insert into verdict (post_id, tag_id, answer, user_id, at, release_id, confidence, origin, merged_from_id)"
-            " select %(kept)s, v.tag_id, v.answer, v.user_id, v.at, v.release_id, v.confidence, v.origin, %(gone)s"
+            " select %(kept)s, v.tag_id, v.answer, v.user_id, v.at, v.release_id, v.confidence, v.origin,"
+            " coalesce(v.merged_from_id, %(gone)s)"
             " from verdict v join tag t on t.id = v.tag_id where v.post_id = %(gone)s"
             " and not (v.answer and t.category = %(rating)s and exists (select from verdict o join tag r on"
             " r.id = o.tag_id where o.post_id = %(kept)s and o.answer and r.category = %(rating)s))"

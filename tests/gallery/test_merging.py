@@ -200,3 +200,38 @@ def test_a_choice_for_what_was_skipped_meanwhile_says_so(first, member):
     merging.decide(held, Choice.SKIP, member)
     with pytest.raises(merging.Gone):
         merging.decide(held, Choice.KEEP, member)
+
+
+@pytest.fixture
+def chain(first, member) -> tuple[Post, Post, Post]:
+    """The first merged into the larger, and that into the largest; each brought one verdict."""
+    chain = [first]
+    for width in (800, 1000):
+        correcting.record(chain[-1], make_tag(f"of-{chain[-1].width}"), True, member)
+        chain.append(merging.decide(send(width, member).post, Choice.MERGE, member).kept)
+    correcting.record(chain[-1], make_tag("of-1000"), True, member)
+    for post in chain:
+        post.refresh_from_db()
+    return tuple(chain)
+
+
+def said(post: Post) -> list[str]:
+    return sorted(post.verdicts.values_list("tag__name", flat=True))
+
+
+def test_the_first_of_a_chain_of_merges_is_restored_from_what_stands(chain):
+    first, larger, largest = chain
+    assert said(largest) == ["of-1000", "of-400", "of-800"]
+    uploading.restore(first)
+    first.refresh_from_db()
+    assert (first.status, first.merged_into, first.parent) == (PostStatus.ACTIVE, None, largest)
+    assert (said(first), said(larger), said(largest)) == (["of-400"], ["of-800"], ["of-1000", "of-800"])
+    assert len(TagIndex.objects.get(post=largest).tag_ids) == 2
+
+
+def test_the_middle_of_a_chain_of_merges_takes_along_what_came_through_it(chain):
+    first, larger, largest = chain
+    uploading.restore(larger)
+    assert (said(larger), said(largest)) == (["of-400", "of-800"], ["of-1000"])
+    uploading.restore(first)
+    assert (said(first), said(larger), said(largest)) == (["of-400"], ["of-800"], ["of-1000"])
