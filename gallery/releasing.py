@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from gallery import indexing, reindexing, tagging
 from gallery.likeness import matrix, vectors
-from gallery.models import Category, Post, PostStatus, Prediction, Profile, Release, Tag
+from gallery.models import Category, Post, PostStatus, Prediction, Preference, Profile, Release, Tag
 from gallery.tagging import ReleaseError, ReleaseFolder, read_release, site_profiles
 
 __all__ = ["ReleaseError", "install", "loss", "remove", "rebuild_after_change", "use"]
@@ -115,9 +115,17 @@ def remove(release: Release) -> int:
         counted = release.predictions.exclude(post_id__in=seen_by_active)
         ids = list(counted.filter(post__status=PostStatus.ACTIVE).values_list("post_id", flat=True))
         removed = release.pk
+        _keep_choices(release)
         release.delete()
         transaction.on_commit(lambda: _after_removal(removed, Path(release.folder), ids))
     return len(ids)
+
+
+def _keep_choices(release: Release) -> None:
+    """Let members who chose one of its profiles keep what they see by it: the active release's of the same key."""
+    kept = {profile.key: profile for profile in Profile.objects.filter(owner=None, release__active=True)}
+    for profile in Profile.objects.filter(owner=None, release=release, key__in=kept):
+        Preference.objects.filter(profile=profile).update(profile=kept[profile.key])
 
 
 def _after_removal(release_id: int, folder: Path, post_ids: list[int]) -> None:

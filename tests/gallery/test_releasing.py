@@ -4,9 +4,9 @@ import time
 import pytest
 
 from gallery import indexing, profiles, releasing
-from gallery.models import Category, Prediction, Profile, Release, Tag, TagIndex
+from gallery.models import Category, Prediction, Preference, Profile, Release, Tag, TagIndex
 from gallery.releasing import ReleaseError
-from tests.gallery.making import make_post, make_release, make_tag, predict
+from tests.gallery.making import make_post, make_release, make_tag, make_user, predict
 from tests.gallery.working import install
 from tests.tagger import releases
 
@@ -115,3 +115,14 @@ def test_a_large_vocabulary_is_installed_in_seconds():
     assert time.perf_counter() - began < 20
     assert len(set(ids)) == 70_000
     assert releasing._tag_ids(names, ["general"] * len(names)) == ids
+
+
+@pytest.mark.django_db
+def test_a_member_keeps_a_chosen_profile_when_its_release_is_removed(data, django_capture_on_commit_callbacks):
+    first = install(data / "first", activate=True)
+    member = make_user()
+    Preference.objects.create(user=member, profile=Profile.objects.get(release=first, key="high-recall"))
+    second = install(data / "second", activate=True)
+    with django_capture_on_commit_callbacks(execute=True):
+        releasing.remove(first)
+    assert Preference.objects.get(user=member).profile == Profile.objects.get(release=second, key="high-recall")
