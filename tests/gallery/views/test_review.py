@@ -119,3 +119,13 @@ def test_a_search_with_a_mistake_says_so(posts):
 def test_an_empty_site_says_what_to_do():
     page = signed_in().get(reverse("review")).content.decode()
     assert "No release of the tagger is active" in page
+
+
+def test_an_answer_changes_what_the_live_region_holds_and_names_its_buttons(posts, tag):
+    client = signed_in()
+    page = client.get(reverse("review")).content.decode()
+    assert page.count('aria-live="polite"') == 1 and page.count('id="question"') == 1
+    part = answer(client, page, "yes")
+    assert "aria-live" not in part and 'id="question"' not in part
+    for each in ("no", "yes", "back", "undo", "skip"):
+        assert part.count(f'id="answer-{each}"') == page.count(f'id="answer-{each}"') == 1
