@@ -50,8 +50,8 @@ def store(
     `near` says what to do with a near copy of a picture that the site has: nothing, a choice of `merging`, or `ASK`,
     which holds it until its uploader chooses.
 
-    A copy (the same bytes) finds the existing post. A deleted one is restored for staff and for
-    its uploader, who may restore it anyway, and refused to everybody else.
+    A copy (the same bytes) finds the existing post. A deleted one is restored for those who may
+    restore it anyway, staff and mostly its uploader, and refused to everybody else.
     """
     sha256, md5, size = _digest(file)
     if known := _again(sha256, uploader):
@@ -94,9 +94,14 @@ def _near_copies(picture: pictures.Picture) -> tuple[NearCopy, ...]:
         return tuple(copies.of_picture(picture.perceptual_hash, thumbnail))
 
 
-def delete(post: Post) -> None:
-    """Take a post out of every list and search; its file and its verdicts stay, to restore it."""
-    _set_status(post, PostStatus.DELETED)
+def delete(post: Post, by: AbstractBaseUser | None = None) -> None:
+    """Take a post out of every list and search; its file and its verdicts stay, to restore it.
+
+    Another person's post that the staff delete stays deleted until the staff restore it.
+    """
+    by_staff = by is not None and by.is_staff and by.pk != post.uploader_id
+    still = post.status == PostStatus.DELETED and post.deleted_by_staff
+    _set_status(post, PostStatus.DELETED, by_staff or still)
 
 
 def restore(post: Post) -> None:
@@ -109,9 +114,9 @@ def restore(post: Post) -> None:
 
 
 @transaction.atomic
-def _set_status(post: Post, status: PostStatus) -> None:
-    post.status = status
-    post.save(update_fields=["status"])
+def _set_status(post: Post, status: PostStatus, deleted_by_staff: bool = False) -> None:
+    post.status, post.deleted_by_staff = status, deleted_by_staff
+    post.save(update_fields=["status", "deleted_by_staff"])
     indexing.rebuild([post.pk])
 
 
@@ -129,7 +134,7 @@ def _again(sha256: str, uploader: AbstractBaseUser | None) -> Stored | None:
             return None
     post = merging.standing(post)
     if post.status == PostStatus.DELETED:
-        if not (uploader and (uploader.is_staff or uploader.pk == post.uploader_id)):
+        if not (uploader and post.may_be_restored_by(uploader)):
             raise Refused("This picture was deleted from the site: ask its staff to restore it.")
         restore(post)
     return Stored(post, created=False)

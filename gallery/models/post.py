@@ -43,6 +43,10 @@ class Post(models.Model):
     created_at = models.DateTimeField(auto_now_add=True, db_index=True)
     status = models.CharField(max_length=8, choices=PostStatus, default=PostStatus.ACTIVE)
 
+    deleted_by_staff = models.BooleanField(
+        default=False, db_default=False, help_text="Then only the staff may restore another person's post"
+    )
+
     parent = models.ForeignKey(
         "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="children", db_index=False
     )
@@ -92,6 +96,10 @@ class Post(models.Model):
     def may_be_changed_by(self, user: AbstractBaseUser | AnonymousUser) -> bool:
         """Deleted, restored, and seen while deleted or held: by its uploader and the staff."""
         return user.is_authenticated and (user.is_staff or user.pk == self.uploader_id)
+
+    def may_be_restored_by(self, user: AbstractBaseUser | AnonymousUser) -> bool:
+        """What the staff deleted only the staff bring back."""
+        return self.may_be_changed_by(user) and (user.is_staff or not self.deleted_by_staff)
 
     @property
     def file_path(self) -> str:

@@ -69,7 +69,7 @@ def _neighbours(request: HttpRequest, text: str, thresholds: profiles.Thresholds
 def delete_post(request: HttpRequest, pk: int) -> HttpResponse:
     """Take a post out of every list; nothing is lost, and its people can bring it back."""
     found = _changeable(request, pk)
-    uploading.delete(found)
+    uploading.delete(found, request.user)
     messages.success(request, f"Post {pk} is deleted and shown to nobody else. Restore it below if that was a mistake.")
     return redirect(found)
 
@@ -79,6 +79,8 @@ def delete_post(request: HttpRequest, pk: int) -> HttpResponse:
 def restore_post(request: HttpRequest, pk: int) -> HttpResponse:
     """Bring a deleted post back, with its tags and verdicts."""
     found = _changeable(request, pk)
+    if not found.may_be_restored_by(request.user):
+        raise PermissionDenied("The staff deleted this post: ask them to restore it.")
     uploading.restore(found)
     messages.success(request, f"Post {pk} is back.")
     return redirect(found)

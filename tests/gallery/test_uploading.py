@@ -93,6 +93,21 @@ def test_a_deleted_picture_comes_back_only_for_its_uploader_and_staff():
 
 
 @pytest.mark.django_db
+def test_what_the_staff_deleted_comes_back_only_for_the_staff():
+    data = file_of(scene(30, 30)).getvalue()
+    owner, staff = make_user(), make_user(is_staff=True)
+    post = uploading.store(io.BytesIO(data), uploader=owner).post
+    uploading.delete(post, staff)
+    uploading.delete(post, owner)
+    with pytest.raises(Refused, match="ask its staff"):
+        uploading.store(io.BytesIO(data), uploader=owner)
+    assert uploading.store(io.BytesIO(data), uploader=staff).post.status == PostStatus.ACTIVE
+    post.refresh_from_db()
+    uploading.delete(post, owner)
+    assert uploading.store(io.BytesIO(data), uploader=owner).post.status == PostStatus.ACTIVE
+
+
+@pytest.mark.django_db
 def test_refused_files_leave_nothing(settings, media):
     settings.UPLOAD_MAX_MB = 1
     whole = file_of(scene(300, 300), "JPEG").getvalue()

@@ -139,3 +139,14 @@ def test_on_a_site_for_members_strangers_see_no_post(post, settings):
     assert Client().get(f"/posts/{post.pk}/").url == f"/login/?next=/posts/{post.pk}/"
     part = Client().get(f"/posts/{post.pk}/", HTTP_HX_CURRENT_URL="http://testserver/posts/1/", **HTMX)
     assert part.headers["HX-Redirect"] == "/login/?next=/posts/1/"
+
+
+def test_the_uploader_can_not_restore_what_the_staff_deleted(post):
+    owner = Client()
+    owner.force_login(post.uploader)
+    signed_in(is_staff=True).post(f"/posts/{post.pk}/delete/")
+    page = _text(f"/posts/{post.pk}/", owner)
+    assert "by the staff" in page and f"/posts/{post.pk}/restore/" not in page
+    answer = owner.post(f"/posts/{post.pk}/restore/")
+    assert answer.status_code == 403 and "ask them to restore it" in answer.content.decode()
+    assert Post.objects.get().status == PostStatus.DELETED
