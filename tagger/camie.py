@@ -32,7 +32,7 @@ PIXELS_A_PASS = {"cpu": 64 * 128 * 128, "cuda": 64 * 512 * 512}
 
 
 class CamieEngine:
-    """Exact: float32. Fast: bfloat16 on a CPU; on CUDA half precision, or bfloat16 after a first overflow.
+    """Exact: float32. Fast: bfloat16 on a CPU; on CUDA half precision, and float32 for pictures that overflow it.
 
     A release without a refined stage answers with its initial one.
     """
@@ -55,6 +55,7 @@ class CamieEngine:
             torch.set_num_threads(threads)
         self.dtype = FAST[self.device.type] if mode == "fast" else torch.float32
         self.model = load_model(release, self.device, self.dtype)
+        self._exact: CamieTagger | None = None  # in 32 bits, for what half precision can't hold
         self.runtime, self.keys = "torch", None
         self.quickest: tuning.Quickest | None = None
         if self.device.type == "cpu":
@@ -106,14 +107,10 @@ class CamieEngine:
     @torch.inference_mode()
     def scores(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """[B, 3, S, S] -> logits, float32 [B, tags], and the pooled features, float16 [B, feature_size]"""
-        logits, features = self._pass(pixels)
-        if self.dtype == torch.float16 and not logits.isfinite().all():
-            logger.warning("%s overflows in half precision: going on in bfloat16", self.release.name)
-            self.dtype = torch.bfloat16
-            self.model.to(self.dtype)
-            self.quickest = None  # what was recorded or compiled still computes in half precision
-            logits, features = self._pass(pixels)
-        return logits.float().cpu().numpy(), features.half().cpu().numpy()
+        logits, features = (found.float() for found in self._pass(pixels))
+        if self.dtype == torch.float16 and (over := overflowed(logits)).any():
+            logits[over], features[over] = self._pass_exactly(pixels[over.cpu().numpy()])
+        return logits.cpu().numpy(), features.half().cpu().numpy()
 
     def _pass(self, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
         """[B, 3, S, S] -> logits [B, tags] of this engine's stage, and features [B, feature_size]"""
@@ -123,6 +120,19 @@ class CamieEngine:
             if self.stage == "refined":
                 context = self.model.context(logits)
                 logits = self.model.rescored(features, self._used_tags(features, context))
+        return logits, features
+
+    def _pass_exactly(self, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
+        """As `_pass` in exact mode's precision, by a copy of the model that is loaded when it is first needed."""
+        if self._exact is None:
+            logger.warning("%s overflows in half precision: such pictures are done in 32 bits", self.release.name)
+            self._exact = load_model(self.release, self.device, torch.float32)
+        with exact_products():
+            images = torch.from_numpy(pixels).to(self.device).contiguous(memory_format=torch.channels_last)
+            features = self._exact.features(images)
+            logits = self._exact.initial(features)
+            if self.stage == "refined":
+                logits = self._exact.rescored(features, self._exact.used_tags(features, self._exact.context(logits)))
         return logits, features
 
     def _cuts(self, count: int) -> list[int]:
@@ -140,6 +150,11 @@ class CamieEngine:
         if self.keys is None:
             return self.model.used_tags(features, context)
         return used_tags(self.model, self.keys, features, context)
+
+
+def overflowed(logits: Tensor) -> Tensor:
+    """bool [B]: the rows of [B, tags] that a number format could not hold."""
+    return ~logits.isfinite().all(dim=1)
 
 
 @contextmanager

@@ -33,17 +33,22 @@ def test_exact_is_the_default_and_fast_computes_in_fewer_bits(folder: Path) -> N
         Predictor(folder, "cpu", mode="slow")
 
 
-def test_half_precision_that_overflows_goes_on_in_bfloat16(folder: Path) -> None:
+def test_a_picture_that_overflows_half_precision_is_done_exactly(folder: Path) -> None:
     """What a GPU does, on the processor."""
     predictor = Predictor(folder, "cpu", mode="fast")
     engine = predictor.engine
     engine.dtype, engine.keys = torch.float16, None
     engine.model = load_model(engine.release, engine.device, engine.dtype)
     pixels = np.stack([predictor.prepare(image) for image in pictures(2)])
-    predictor.confidences(pixels)
+    one = predictor.answer(pixels[:1])
+    pixels[1] *= 1e5
+    found, features = predictor.answer(pixels)
     assert engine.title == "torch fp16"
-    predictor.confidences(pixels * 1e5)
-    assert engine.title == "torch bf16"
+    exact, _ = Predictor(folder, "cpu").answer(pixels)
+    np.testing.assert_allclose(found[1], exact[1], atol=1e-5)
+    np.testing.assert_allclose(found[0], one[0][0], atol=1e-2)
+    assert features.dtype == np.float16
+    np.testing.assert_allclose(predictor.answer(pixels[:1])[0], one[0])
 
 
 def test_the_check_measures_the_agreement_of_both_modes(folder: Path) -> None:
