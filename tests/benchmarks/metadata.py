@@ -26,21 +26,21 @@ MOST = 4 * GIB
 
 
 @functools.cache
-def model() -> Any:
+def model(count: int) -> Any:
     """One file's posts, which all files are made of."""
     from tests.training import posts
 
-    return posts.many(ROWS_A_FILE)
+    return posts.many(count)
 
 
-def make(part: tuple[Path, int, int]) -> None:
+def make(part: tuple[Path, int, int, int]) -> None:
     """One file of metadata, its tags those of the model in an order of their own; and the tar shard of its pictures."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
-    folder, first, count = part
-    draw, table = np.random.default_rng(first), model().slice(0, count)
+    folder, first, count, largest = part
+    draw, table = np.random.default_rng(first), model(largest).slice(0, count)
     table = table.set_column(0, "id", pa.array(np.arange(first, first + count)))
     for place, name in enumerate(table.column_names):
         if name.startswith("tag_string_"):
@@ -55,7 +55,8 @@ def make_all(folder: Path, rows: int, processes: int) -> float:
     """Seconds that making took; in processes of their own, so that this one stays small."""
     for name in ("metadata", "pictures"):
         (folder / name).mkdir()
-    parts = [(folder, first + 1, min(ROWS_A_FILE, rows - first)) for first in range(0, rows, ROWS_A_FILE)]
+    largest = min(ROWS_A_FILE, rows)
+    parts = [(folder, first + 1, min(largest, rows - first), largest) for first in range(0, rows, largest)]
     began = time.monotonic()
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         for done, _ in enumerate(pool.imap_unordered(make, parts), 1):
