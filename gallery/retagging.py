@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ from django.utils import timezone
 from gallery import search, tagging
 from gallery.models import Post, Prediction, Release, TaggingRun, TaggingState
 from gallery.profiles import Thresholds
+from gallery.sweeping import filling
 
 SCOPES = ("all", "search", "older")
 _SETTLED = (TaggingState.TAGGED, TaggingState.FAILED)
@@ -48,31 +50,48 @@ def plan(scope: str, query: str, thresholds: Thresholds, user: AbstractBaseUser 
 
 
 def start(scope: str, query: str, user: AbstractBaseUser | None, thresholds: Thresholds) -> TaggingRun:
-    """Let the posts of a scope wait for the tagger again, after all uploads. Raises RetaggingError or SearchError."""
+    """Let the posts of a scope wait for the tagger again, after all uploads. Raises RetaggingError or SearchError.
+
+    Broken off, it is a run of the posts that it was handed.
+    """
     release = _active_release()
-    with transaction.atomic():
-        run = TaggingRun.objects.create(release=release, started_by=user, scope=scope, query=query, total=0)
-        for posts in _scopes(scope, query, thresholds, release, user):
-            run.total += _let_wait(posts, run)
-        if not run.total:
-            raise RetaggingError("No post would be tagged again: choose another search, or all posts.")
-        run.save(update_fields=["total"])
-        transaction.on_commit(tagging.wake, robust=True)
+    scopes = _scopes(scope, query, thresholds, release, user)
+    with ExitStack() as held:
+        with transaction.atomic():  # so that nobody ends it before it is held
+            run = TaggingRun.objects.create(release=release, started_by=user, scope=scope, query=query, total=0)
+            held.enter_context(filling(run))
+        for posts in scopes:
+            last = 0
+            while last is not None:
+                last = _let_wait(posts.filter(created_at__lte=run.created_at, pk__gt=last), run)
+    if not run.total:
+        run.delete()
+        raise RetaggingError("No post would be tagged again: choose another search, or all posts.")
+    transaction.on_commit(tagging.wake, robust=True)
     return run
 
 
-def _let_wait(posts: QuerySet[Post], run: TaggingRun) -> int:
-    """Hand posts to the tagger; locked in order of id, as everybody does, so that no two wait for each other."""
-    ids = list(posts.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True))
-    for start in range(0, len(ids), _CHUNK):
-        Post.objects.filter(pk__in=ids[start : start + _CHUNK]).update(
-            tagging_state=TaggingState.WAITING,
-            tagging_attempts=0,
-            tagging_error="",
-            priority=Post.RERUN_PRIORITY,
-            tagging_run=run,
-        )
-    return len(ids)
+@transaction.atomic
+def _let_wait(posts: QuerySet[Post], run: TaggingRun) -> int | None:
+    """Hand the next posts to the tagger, none when the run was cancelled; returns the last one's id.
+
+    Few at a time, because whoever says yes or no to one of their tags waits meanwhile; locked in order of id, as
+    everybody does, so that no two wait for each other.
+    """
+    running = TaggingRun.objects.filter(pk=run.pk, state=TaggingRun.State.RUNNING)
+    if running.select_for_update(no_key=True).first() is None:
+        return None
+    ids = list(posts.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True)[:_CHUNK])
+    Post.objects.filter(pk__in=ids).update(
+        tagging_state=TaggingState.WAITING,
+        tagging_attempts=0,
+        tagging_error="",
+        priority=Post.RERUN_PRIORITY,
+        tagging_run=run,
+    )
+    run.total += len(ids)
+    run.save(update_fields=["total"])
+    return ids[-1] if ids else None
 
 
 def progress(run: TaggingRun) -> Progress:
@@ -87,6 +106,7 @@ def progress(run: TaggingRun) -> Progress:
 @transaction.atomic
 def cancel(run: TaggingRun) -> None:
     """Stop a run: posts not yet taken keep the tags they have; those never tagged go on waiting as uploads."""
+    TaggingRun.objects.select_for_update(no_key=True).get(pk=run.pk)  # nothing is handed to it from here on
     waiting = run.posts.filter(tagging_state=TaggingState.WAITING)
     seen = Exists(Prediction.objects.filter(post=OuterRef("pk")))
     left = waiting.filter(seen).update(tagging_state=TaggingState.TAGGED, tagging_run=None)

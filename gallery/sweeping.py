@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.utils import timezone
 
-from gallery import claiming, workers
+from gallery import claiming, locking, workers
 from gallery.likeness import features
 from gallery.models import Post, Release, TaggingRun, TaggingState
 from gallery.sending import send, wake
 
+_LOCK = 0x7275_6E73  # with a run's id; any number that no other advisory lock of the site uses
 _STOPPED = "The tagger stopped while it worked on this picture."
 _SILENT_SECONDS = 2 * workers.FORGOTTEN_SECONDS  # a worker that lives has spoken of its posts by then
 _BUSY_SECONDS = 60  # a worker that began a post within this time needs no waking
@@ -50,11 +53,24 @@ def _orphans(now: datetime) -> list[int]:
     ]
 
 
+@contextmanager
+def filling(run: TaggingRun) -> Iterator[bool]:
+    """While posts are handed to a run it doesn't end, even if all that it has are done; False when others do so."""
+    with locking.held(_LOCK, run.pk) as ours:
+        yield ours
+
+
 def finish_runs() -> None:
     """Close the runs of which no post waits or is being tagged any more."""
     for run in TaggingRun.objects.filter(state=TaggingRun.State.RUNNING):
-        posts = run.posts.active()
-        if not posts.filter(tagging_state__in=[TaggingState.WAITING, TaggingState.TAGGING]).exists():
-            run.state, run.finished_at = TaggingRun.State.DONE, timezone.now()
-            run.failed = posts.filter(tagging_state=TaggingState.FAILED).count()
-            run.save(update_fields=["state", "finished_at", "failed"])
+        with filling(run) as ours:
+            if ours:
+                _finish(run)
+
+
+def _finish(run: TaggingRun) -> None:
+    posts = run.posts.active()
+    if not posts.filter(tagging_state__in=[TaggingState.WAITING, TaggingState.TAGGING]).exists():
+        run.state, run.finished_at = TaggingRun.State.DONE, timezone.now()
+        run.failed = posts.filter(tagging_state=TaggingState.FAILED).count()
+        run.save(update_fields=["state", "finished_at", "failed"])

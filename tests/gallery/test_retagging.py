@@ -1,9 +1,12 @@
 from datetime import timedelta
 
+import psycopg
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from gallery import indexing, retagging
+from gallery import indexing, retagging, sweeping
 from gallery.models import Post, PostStatus, Prediction, TaggingRun, TaggingState
 from gallery.profiles import Thresholds
 from gallery.retagging import RetaggingError
@@ -44,6 +47,43 @@ def test_a_run_touches_what_was_planned(site, scope, query, expected):
     assert set(touched.values_list("pk", flat=True)) == {site[name].pk for name in expected}
     assert Post.objects.waiting().first() == site["upload"]
     assert set(touched.values_list("tagging_attempts", "tagging_error")) == {(0, "")}
+
+
+@pytest.fixture
+def elsewhere(db):
+    """Another database session, as another process has."""
+    with psycopg.connect(**connection.get_connection_params(), autocommit=True) as session:
+        yield session
+
+
+def test_a_run_takes_few_posts_at_a_time(site, monkeypatch):
+    monkeypatch.setattr(retagging, "_CHUNK", 1)
+    with CaptureQueriesContext(connection) as queries:
+        run = retagging.start("all", "", None, HALF)
+    assert run.total == 4 and run.posts.filter(tagging_state=TaggingState.WAITING).count() == 4
+    asked = [each["sql"].split()[0] for each in queries]
+    first, *later = [at for at, each in enumerate(queries) if each["sql"].startswith('UPDATE "post"')]
+    assert len(later) == 3 and "RELEASE" in asked[first : later[0]]  # each has a transaction of its own
+
+
+def test_a_run_goes_on_while_posts_are_handed_to_it(site, elsewhere):
+    run = retagging.start("all", "", None, HALF)
+    run.posts.update(tagging_state=TaggingState.TAGGED)
+    elsewhere.execute("select pg_advisory_lock(%s, %s)", [sweeping._LOCK, run.pk])
+    sweeping.finish_runs()
+    run.refresh_from_db()
+    assert run.state == TaggingRun.State.RUNNING
+    elsewhere.execute("select pg_advisory_unlock(%s, %s)", [sweeping._LOCK, run.pk])
+    sweeping.finish_runs()
+    run.refresh_from_db()
+    assert run.state == TaggingRun.State.DONE
+
+
+def test_a_cancelled_run_is_handed_no_more_posts(site):
+    run = retagging.start("older", "", None, HALF)
+    retagging.cancel(run)
+    assert retagging._let_wait(Post.objects.all(), run) is None
+    assert not run.posts.exists()
 
 
 def test_progress_and_end(site):
