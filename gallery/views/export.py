@@ -19,7 +19,7 @@ _PAGE = 20
 @require_http_methods(["GET", "POST"])
 @staff_only
 def exports(request: HttpRequest) -> HttpResponse:
-    """The dataset folders written so far; a POST begins another. The list asks for itself while one runs."""
+    """The dataset folders written so far; a POST begins another. One that runs asks for itself again."""
     if request.method == "POST":
         exporting.start(request.user)
         messages.success(request, "The export has begun.")
@@ -27,7 +27,6 @@ def exports(request: HttpRequest) -> HttpResponse:
     page = Paginator(Export.objects.select_related("started_by"), _PAGE).get_page(request.GET.get("page"))
     context = {
         "page": page,
-        "running": any(export.state == Export.State.RUNNING for export in page),
         "yes": Verdict.objects.filter(answer=True).count(),
         "no": Verdict.objects.filter(answer=False).count(),
     }

@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_POST, require_safe
+from django_htmx.http import reselect, retarget
 
 from gallery import importing
 from gallery.http import staff_only
@@ -27,10 +28,15 @@ def get_release(request: HttpRequest) -> HttpResponse:
 @require_safe
 @staff_only
 def release_import(request: HttpRequest, pk: int) -> HttpResponse:
-    """How far one is; the page's part asks for itself again."""
+    """How far one is; what says so asks again, and when it ends the whole card comes, with what can be done then."""
     if not request.htmx:
         return redirect("releases")
-    return _part(request, get_object_or_404(ReleaseImport, pk=pk))
+    row = get_object_or_404(ReleaseImport, pk=pk)
+    response = _part(request, row)
+    if not row.is_under_way:
+        card = f"#import-{row.pk}"
+        retarget(reselect(response, card), card)
+    return response
 
 
 @require_POST
