@@ -96,6 +96,8 @@ function send(item) {
   const body = new FormData(form);
   body.delete("files");
   body.append("files", item.file, item.file.name);
+  const token = document.cookie.match(/(?:^|; )csrftoken=([^;]+)/); // a newer one than the form's after signing in again
+  if (token) body.set("csrfmiddlewaretoken", token[1]);
   const bar = document.createElement("progress");
   bar.className = "progress";
   bar.max = 1;

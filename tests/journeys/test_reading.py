@@ -98,3 +98,16 @@ def test_no_page_is_wider_than_a_phone(
         assert phone.evaluate("document.documentElement.scrollWidth") <= 390, path
         body = phone.evaluate(brightness.replace("documentElement", "body"))
         assert (body < 60) == (scheme == "dark"), path
+
+
+def test_a_file_goes_through_after_signing_in_again_in_another_tab(site: Site, page: Page) -> None:
+    sign_in(page, site)
+    page.goto(f"{site.address}/upload/")
+    page.context.clear_cookies()
+    page.locator("#files").set_input_files(seed_pictures(("OpenMoji",)))
+    row = page.locator("#upload-rows > li")
+    expect(row.get_by_text("sign in again in another tab")).to_be_visible()
+    tab = page.context.new_page()
+    sign_in(tab, site)
+    row.locator("[data-retry]").click()
+    expect(row.locator("a[data-post]")).to_be_visible()
