@@ -21,7 +21,6 @@ import numpy as np
 from django.conf import settings
 from django.core.cache import cache
 from django.core.files.storage import default_storage
-from PIL.Image import Image
 
 from gallery import batching, pictures, trying, workers
 from gallery.batching import Tagger, pixels_of, row_of
@@ -281,11 +280,14 @@ def check_fast(release: Release) -> dict[str, Any]:
     return gate.to_json()
 
 
-def _newest_pictures() -> Iterator[Image]:
+def _newest_pictures() -> Iterator[bytes]:
+    """Their files, each of which can be decoded."""
     for post in Post.objects.active().order_by("-pk")[:_CHECKED_POSTS]:
         try:
             with default_storage.open(post.file_path) as file, pictures.open_picture(file) as image:
-                yield pictures.upright(image).copy()
+                pictures.upright(image).load()
+                file.seek(0)
+                yield file.read()
         except Exception as error:  # a post without its picture says nothing about the release
             logger.warning("Post %s is left out of the check: %s", post.pk, error)
 

@@ -65,7 +65,7 @@ class CamieEngine:
             raise ReleaseError("OpenVINO runs on the CPU here; use torch for cuda.")
         else:
             self.quickest = self._quickest(exact=mode == "exact")
-        self.jpegs = jpeg.open_decoder(release.preprocess, self.device)
+        self.jpegs = jpeg.open_decoder(release.preprocess, self.device) if mode == "fast" else None
         self.batch_size = max(1, PIXELS_A_PASS[self.device.type] // release.preprocess.size**2)
 
     @torch.inference_mode()

@@ -9,6 +9,7 @@ machine has, faster or not, and decodes large JPEGs smaller; tagger/fast.py says
 whether a release bears it.
 """
 
+import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tagger import release as releases
 from tagger.release import ReleaseError, ReleaseFolder
@@ -92,8 +93,17 @@ class Predictor:
         if self.mode == "fast" or preprocess.large_jpeg == "draft":
             preprocess.draft(image)
 
+    def prepare_file(self, data: bytes) -> np.ndarray:
+        """As a site's worker prepares a post's file. Raises what Pillow raises."""
+        pixels = self.prepare_jpeg(io.BytesIO(data))
+        if pixels is not None:
+            return pixels
+        with Image.open(io.BytesIO(data)) as image:
+            self.draft(image)
+            return self.prepare(ImageOps.exif_transpose(image))
+
     def prepare_jpeg(self, file: BinaryIO) -> np.ndarray | None:
-        """As `prepare`, decoded on the model's own device; None where that can't be or would not be faster."""
+        """As `prepare`, decoded on the model's own device; None where that can't be or is not this mode's way."""
         decoder = getattr(self.engine, "jpegs", None)
         return decoder.prepare(file.read()) if decoder else None
 

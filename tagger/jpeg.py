@@ -1,8 +1,8 @@
 """JPEG files decoded on the model's device (nvJPEG through torchvision) and resized there as Pillow resizes.
 
 Pillow's filters are products with two matrices, rounded to bytes after each, so the resize differs by at most one
-step of 255. nvJPEG's own decoding differs from Pillow's by a few steps. What it can't do goes to Pillow: pictures
-turned by EXIF, four colours, geometry square.
+step of 255. nvJPEG's own decoding differs from Pillow's by a few steps, so exact mode has no use for it. What it
+can't do goes to Pillow: pictures turned by EXIF, four colours, geometry square, pictures that training drafted.
 """
 
 import io
@@ -33,7 +33,7 @@ class DeviceJpegs:
 
     def prepare(self, data: bytes) -> np.ndarray | None:
         """As Preprocess does, float32 [3, S, S]; None when Pillow must do it."""
-        if not self._works or not is_plain(data):
+        if not self._works or not is_plain(data, self.preprocess):
             return None
         try:
             encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
@@ -60,10 +60,12 @@ class DeviceJpegs:
         return canvas
 
 
-def is_plain(data: bytes) -> bool:
-    """Whether a JPEG is RGB or grey and stands upright."""
+def is_plain(data: bytes, preprocess: Preprocess) -> bool:
+    """Whether a JPEG is RGB or grey, stands upright, and was decoded whole in training."""
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            if preprocess.large_jpeg == "draft" and preprocess.draft_scale(*image.size) > 1:
+                return False
             return image.mode in ("RGB", "L") and image.getexif().get(_ORIENTATION, 1) == 1
     except Exception:  # whatever is wrong with it, Pillow's way says it better
         return False

@@ -92,14 +92,18 @@ class Preprocess:
         one and a half times this input size, so that the filter still does the last and visible step. Not for
         geometry square.
         """
-        if image.format not in ("JPEG", "MPO") or max(image.size) < LARGE or self.geometry == "square":
+        (width, height), scale = image.size, self.draft_scale(*image.size)
+        if scale == 1 or image.format not in ("JPEG", "MPO"):
             return
-        width, height = image.size
-        for scale in (8, 4, 2):
-            if 2 * max(width, height) >= 3 * scale * self.size and min(width, height) >= scale:
-                if image.draft(None, (width // scale, height // scale)) is not None:
-                    image.info[DRAFTED] = (width, height, scale)
-                return
+        if image.draft(None, (width // scale, height // scale)) is not None:
+            image.info[DRAFTED] = (width, height, scale)
+
+    def draft_scale(self, width: int, height: int) -> int:
+        """By what `draft` divides the sides of a JPEG of this size; 1 where it leaves it whole."""
+        if max(width, height) < LARGE or self.geometry == "square":
+            return 1
+        wide = (scale for scale in (8, 4, 2) if 2 * max(width, height) >= 3 * scale * self.size)
+        return next((scale for scale in wide if min(width, height) >= scale), 1)
 
     def opaque(self, image: Image.Image) -> Image.Image:
         """Any mode to RGB by this alpha rule."""

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tagger import fast
 from tagger.inference import Predictor
 from tagger.jpeg import DeviceJpegs, is_plain, open_decoder, resize
 from tagger.preprocess import FILTERS, Preprocess
@@ -61,7 +62,7 @@ def test_what_pillow_must_do_is_left_to_it():
     turned = Image.Exif()
     turned[0x0112] = 6
     upright = jpeg(picture(30, 20))
-    assert is_plain(upright)
+    assert is_plain(upright, Preprocess(64))
     for data in (jpeg(picture(30, 20), exif=turned), jpeg(picture(30, 20, "CMYK")), b"no picture"):
         assert DeviceJpegs(Preprocess(64), CPU).prepare(data) is None
     assert DeviceJpegs(Preprocess(64), CPU).prepare(upright[:300]) is None
@@ -72,3 +73,34 @@ def test_a_processor_is_left_to_pillow(tmp_path):
     assert open_decoder(Preprocess(64), CPU) is None
     releases.write(tmp_path / "one")
     assert Predictor(tmp_path / "one", "cpu").prepare_jpeg(io.BytesIO(jpeg(picture(30, 20)))) is None
+
+
+def test_what_training_drafted_is_left_to_pillow():
+    large, small = jpeg(picture(2400, 1600)), jpeg(picture(1200, 800))
+    for rule, expected in (("whole", True), ("draft", False)):
+        decoder = DeviceJpegs(Preprocess(64, large_jpeg=rule), CPU)
+        assert (decoder.prepare(large) is not None) == expected
+        assert decoder.prepare(small) is not None
+
+
+def test_exact_mode_takes_pillow_s_pixels_and_the_check_sees_what_fast_mode_takes(tmp_path, monkeypatch):
+    """As on a GPU, with a decoder of its own, which here sees every picture as a black one."""
+    decoded = []
+
+    class Dark(DeviceJpegs):
+        def prepare(self, data):
+            decoded.append(data)
+            return np.zeros_like(super().prepare(data))
+
+    monkeypatch.setattr("tagger.jpeg.open_decoder", Dark)
+    releases.write(tmp_path / "one")
+    images = [picture(300, 200), picture(200, 301)]
+    files = [jpeg(image) for image in images]
+    predictor = Predictor(tmp_path / "one", "cpu")
+    assert predictor.prepare_jpeg(io.BytesIO(files[0])) is None
+    np.testing.assert_array_equal(predictor.prepare_file(files[0]), predictor.prepare(Image.open(io.BytesIO(files[0]))))
+    gate = fast.check(tmp_path / "one", files, "cpu", anyway=True)
+    assert decoded == files
+    assert (gate.pictures, gate.engine) == (2, "torch bf16")
+    fast.check(tmp_path / "one", images, "cpu", anyway=True)
+    assert len(decoded) == 4
