@@ -5,6 +5,7 @@ branches of a block, and the mean of all places before the last layer. Key names
 published config.json says of its shape is kept in the release. Facts: Models.py of fancyfeast/joytag (Apache-2.0).
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -16,9 +17,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tagger import release as releases
-from tagger.camie import FAST, NAMES, PIXELS_A_PASS, Uninitialised, choose_device, exact_products
+from tagger.camie import FAST, NAMES, PIXELS_A_PASS, Uninitialised, choose_device, exact_products, overflowed
 from tagger.memory import keep_memory
 from tagger.release import ReleaseError, ReleaseFolder
+
+logger = logging.getLogger(__name__)
 
 WAVELENGTH = 10_000.0  # the longest one of the places' sines, in turns of 2 pi patches
 # Parts of the published config.json that matter only in training.
@@ -210,7 +213,7 @@ def expected_shapes(architecture: VitArchitecture) -> dict[str, tuple[int, ...]]
 
 
 class VitEngine:
-    """Exact: float32. Fast: bfloat16 on a CPU, half precision on CUDA."""
+    """Exact: float32. Fast: bfloat16 on a CPU; on CUDA half precision, and float32 for pictures that overflow it."""
 
     activation, stage = "sigmoid", "refined"
 
@@ -221,6 +224,7 @@ class VitEngine:
             torch.set_num_threads(threads)
         self.dtype = FAST[self.device.type] if mode == "fast" else torch.float32
         self.model = load_vit(release, self.device, self.dtype)
+        self._exact: VisionTransformer | None = None  # in 32 bits, loaded when a picture first overflows
         if self.device.type == "cpu":
             keep_memory()
         self.batch_size = max(1, PIXELS_A_PASS[self.device.type] // release.preprocess.size**2)
@@ -233,9 +237,17 @@ class VitEngine:
     @torch.inference_mode()
     def scores(self, pixels: np.ndarray) -> tuple[np.ndarray, None]:
         """[B, 3, S, S] -> logits, float32 [B, tags]"""
+        logits = self._logits(self.model, pixels, self.dtype)
+        if self.dtype == torch.float16 and (over := overflowed(logits)).any():
+            if self._exact is None:
+                logger.warning("%s overflows in half precision: such pictures are done in 32 bits", self.release.name)
+                self._exact = load_vit(self.release, self.device, torch.float32)
+            logits[over] = self._logits(self._exact, pixels[over.cpu().numpy()], torch.float32)
+        return logits.cpu().numpy(), None
+
+    def _logits(self, model: VisionTransformer, pixels: np.ndarray, dtype: torch.dtype) -> Tensor:
         with exact_products():
-            logits = self.model(torch.from_numpy(pixels).to(self.device, self.dtype))
-        return logits.float().cpu().numpy(), None
+            return model(torch.from_numpy(pixels).to(self.device, dtype)).float()
 
 
 def load_vit(release: ReleaseFolder, device: torch.device, dtype: torch.dtype) -> VisionTransformer:
