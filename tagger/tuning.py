@@ -2,7 +2,8 @@
 
 At the first load on a device each way is built and timed for several batch sizes. What can't be built, answers
 otherwise than the plain way in exact mode, or is not clearly quicker is left. What was found is kept beside the
-release's weights, so that later loads build only what was chosen, when it is first used:
+release's weights, so that later loads build only what was chosen: graphs at once, before other threads decode on the
+same device, and what takes minutes to compile when it is first used:
 
     speed.json   {"NVIDIA H200, torch 2.14.1, float16": {"8": {
                       "way": "graph", "seconds": {"plain": 0.02, "graph": 0.01}, "left": {"compiled": "why"}}, ...}}
@@ -35,11 +36,12 @@ Run = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Way:
-    """`build` makes a function for batches of this size; it may raise anything."""
+    """`build` makes a function for batches of this size; it may raise anything. `early`: at the load already."""
 
     name: str
     build: Callable[[int], Run]
     sizes: Sequence[int] = SIZES
+    early: bool = False
 
 
 @dataclass
@@ -78,6 +80,7 @@ class Quickest:
         if self.choices is None:
             self.choices = {size: self._choose(size) for size in SIZES}
             keep(folder, key, self.choices)
+        self._build_early()
 
     def __call__(self, images: Tensor) -> Tensor:
         """[B, ...] -> [B, ...] as `plain`"""
@@ -105,6 +108,16 @@ class Quickest:
         if choice.way == PLAIN:
             return False
         return choice.seconds[choice.way] <= choice.seconds[PLAIN] * count / size
+
+    def _build_early(self) -> None:
+        for size, choice in list(self.choices.items()):
+            way = self.ways.get(choice.way)
+            if way is None or not way.early:
+                continue
+            try:
+                self._built(size)
+            except Exception as error:
+                self._leave(size, error)
 
     def _built(self, size: int) -> Run:
         if size not in self.built:
@@ -192,7 +205,10 @@ def on_cuda(
 
     return Quickest(
         plain,
-        [Way("graph", lambda size: graph(plain, example(size))), Way("compiled", compiled(plain), COMPILED_SIZES)],
+        [
+            Way("graph", lambda size: graph(plain, example(size)), early=True),
+            Way("compiled", compiled(plain), COMPILED_SIZES),
+        ],
         example=example,
         answer=answer,
         tolerance=TOLERANCE if exact else None,
@@ -211,7 +227,7 @@ def graph(plain: Run, images: Tensor) -> Run:
             plain(images)
     torch.cuda.current_stream(images.device).wait_stream(stream)
     recorded = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(recorded):
+    with torch.cuda.graph(recorded, capture_error_mode="thread_local"):  # other threads may allocate meanwhile
         found = plain(images)
 
     def run(given: Tensor) -> Tensor:

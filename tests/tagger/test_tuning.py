@@ -179,6 +179,31 @@ def test_the_outcome_is_kept_for_this_machine_alone(machine: Machine) -> None:
     assert machine.timed == 3 * measured
 
 
+def test_graphs_are_recorded_at_the_load_and_never_stopped_by_other_threads(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = Card()
+    card.use(monkeypatch)
+
+    def recorded() -> Way:
+        def build(size: int) -> Callable[[Tensor], Tensor]:
+            run = tuning.graph(machine.plain, torch.ones(size, 3))
+            machine.seconds[run] = lambda size: 1e-4
+            return run
+
+        return Way("graph", build, early=True)
+
+    machine.quickest(recorded())
+    assert card.modes == ["thread_local"] * len(SIZES)
+    again = machine.quickest(recorded())
+    assert card.modes == ["thread_local"] * 2 * len(SIZES)
+    again(torch.ones(3, 3))
+    assert len(card.modes) == 2 * len(SIZES)
+    broken = machine.quickest(Way("graph", lambda size: 1 // 0, early=True))
+    assert {choice.way for choice in broken.choices.values()} == {PLAIN}
+    torch.testing.assert_close(broken(torch.ones(3, 3)), torch.full((3, 3), 2.0))
+
+
 def test_a_folder_that_can_t_be_written_is_measured_each_time(machine: Machine) -> None:
     machine.folder = machine.folder / "gone"
     for _ in range(2):
