@@ -75,11 +75,12 @@ class Quickest:
         self.plain, self.ways = plain, {way.name: way for way in ways}
         self.example, self.answer, self.tolerance, self.clock = example, answer, tolerance, clock
         self.built: dict[int, Run] = {}
-        found = kept(folder).get(key)
-        self.choices = found if found is not None and set(found) == set(SIZES) else None
-        if self.choices is None:
-            self.choices = {size: self._choose(size) for size in SIZES}
-            keep(folder, key, self.choices)
+        self._short: set[int] = set()  # batch sizes for which memory ran out: other programs may need less tomorrow
+        found = kept(folder).get(key, {})
+        self.choices = {size: found.get(size) or self._choose(size) for size in SIZES}
+        certain = {size: choice for size, choice in self.choices.items() if size not in self._short}
+        if set(certain) - set(found):
+            keep(folder, key, certain)
         self._build_early()
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -138,6 +139,7 @@ class Quickest:
             expected = self.answer(self.plain(images))
             choice.seconds[PLAIN] = self.clock(self.plain, images)
         except torch.OutOfMemoryError as error:
+            self._short.add(size)
             return Choice(left=dict.fromkeys(self.ways, reason(error)))
         best = choice.seconds[PLAIN] * GAIN
         for way in self.ways.values():
@@ -149,6 +151,8 @@ class Quickest:
                 choice.seconds[way.name] = self.clock(run, images)
             except Exception as error:  # compilers fail in many ways, and none may cost the tagger
                 choice.left[way.name] = reason(error)
+                if isinstance(error, torch.OutOfMemoryError):
+                    self._short.add(size)
                 continue
             if self.tolerance is not None and not apart <= self.tolerance:
                 choice.left[way.name] = f"answers otherwise by {apart:.2g}"

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tagger import batching
 from tagger.batching import Batcher
@@ -22,6 +23,15 @@ class SmallMachine:
         if len(pixels) > self.room:
             raise self.error
         return self.engine.scores(pixels)
+
+
+class Card:
+    """An engine that takes 3 bytes a picture by itself and none by a graph, and a GPU with 100 bytes free."""
+
+    device, quickest, taken = "cuda", "graphs", 0
+
+    def scores(self, pixels: np.ndarray) -> None:
+        self.taken = 0 if self.quickest else 3 * len(pixels)
 
 
 @pytest.fixture
@@ -91,3 +101,16 @@ def test_batches_are_a_moments_work(predictor, pixels):
     for seconds, expected in ((10.0, 1), (batching.MOMENT / 5.5, 5), (1e-6, batcher.limit)):
         batcher._seconds_a_picture = seconds
         assert batcher.size() == expected
+
+
+def test_memory_is_measured_without_what_graphs_hold_already(monkeypatch):
+    card = Card()
+    for name, found in {
+        "reset_peak_memory_stats": lambda device: None,
+        "max_memory_allocated": lambda device: card.taken,
+        "empty_cache": lambda: None,
+        "mem_get_info": lambda device: (100, 1000),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, found)
+    assert batching.cuda_limit(card, 8) == 26
+    assert card.quickest == "graphs"

@@ -30,6 +30,9 @@ class Machine:
         self.ran.append((PLAIN, len(images)))
         return images * 2
 
+    def double(self, images: Tensor) -> Tensor:
+        return images * 2
+
     def way(self, name: str, seconds: Callable[[int], float], apart: float = 0, sizes: Sequence[int] = SIZES) -> Way:
         def run(images: Tensor) -> Tensor:
             self.ran.append((name, len(images)))
@@ -202,6 +205,26 @@ def test_graphs_are_recorded_at_the_load_and_never_stopped_by_other_threads(
     broken = machine.quickest(Way("graph", lambda size: 1 // 0, early=True))
     assert {choice.way for choice in broken.choices.values()} == {PLAIN}
     torch.testing.assert_close(broken(torch.ones(3, 3)), torch.full((3, 3), 2.0))
+
+
+def test_a_size_that_ran_out_of_memory_is_measured_again_at_the_next_load(machine: Machine) -> None:
+    full = [True]
+
+    def build(size: int) -> Callable[[Tensor], Tensor]:
+        if full and size == 32:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        machine.seconds[machine.double] = lambda size: 1e-4
+        return machine.double
+
+    first = machine.quickest(Way("graph", build))
+    assert first.choices[32].way == PLAIN
+    assert "out of memory" in first.choices[32].left["graph"]
+    assert set(tuning.kept(machine.folder)["a card"]) == set(SIZES) - {32}
+    full.clear()
+    measured = machine.timed
+    assert machine.quickest(Way("graph", build)).choices[32].way == "graph"
+    assert machine.timed == measured + 2
+    assert set(tuning.kept(machine.folder)["a card"]) == set(SIZES)
 
 
 def test_a_folder_that_can_t_be_written_is_measured_each_time(machine: Machine) -> None:
