@@ -79,7 +79,8 @@ class Feed:
         for rows in chunks(len(self.part)):
             number = (self.recipe.train.seed, 2**31 + version, int(rows[0]))
             inputs = self.training(rows, *number) if version else self.plain(rows)
-            kept[rows] = frozen(inputs.to(self.normalise.device)).permute(0, 2, 3, 1).to(torch.float16).cpu().numpy()
+            made = frozen(self.network.as_frozen(inputs.to(self.normalise.device)))
+            kept[rows] = made.permute(0, 2, 3, 1).to(torch.float16).cpu().numpy()
 
 
 def chunks(count: int, size: int = CHUNK) -> Iterator[np.ndarray]:

@@ -87,7 +87,12 @@ class TrainedTagger(nn.Module):
     @torch.no_grad()
     def early(self, images: Tensor) -> Tensor:
         """What the frozen stages make of normalised pictures [B, 3, S, S]."""
-        return self.frozen(images)
+        return self.frozen(self.as_frozen(images))
+
+    def as_frozen(self, images: Tensor) -> Tensor:
+        """In the frozen weights' precision: DeepSpeed turns those of a half-precision run into halves, too."""
+        weight = next(self.frozen.parameters(), images)
+        return images.to(weight.dtype)
 
     def forward(self, inputs: Tensor, early: bool = False) -> tuple[Tensor, Tensor]:
         """Logits of both stages from normalised pictures, or with `early` from what `early` returned."""

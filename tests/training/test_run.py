@@ -122,6 +122,12 @@ def test_activations_are_kept_and_weights_averaged(shapes: Path, tmp_path: Path)
     assert run.state["status"] == "finished"
 
 
+def test_activations_are_kept_in_half_precision_too(shapes: Path, tmp_path: Path) -> None:
+    """Auto is bf16 on every GPU, where the frozen weights are halves as well."""
+    settings = ("model.frozen_stages=3", "train.cache_activations=1", "engine.precision=bf16", "train.epochs=1")
+    assert run_tiny(tmp_path / "run", shapes, *settings).state["status"] == "finished"
+
+
 def test_a_fresh_head_learns_on_a_releases_backbone(shapes: Path, release: Path, tmp_path: Path) -> None:
     settings = ("model.frozen_stages=-1", "model.fresh_head=true", "train.cache_activations=1", "train.epochs=2")
     settings = (*settings, "data.vocabulary=dataset", "model.refined_hidden=48")
