@@ -21,6 +21,11 @@ class Skipped:
         self.count = 0
         # a batch of no numbers would stay in the running means and variances for good
         self.statistics = list(network.norm_statistics())
+        self.kept: list[Tensor] = []
+        self.remember()
+
+    def remember(self) -> None:
+        """Takes the running means and variances as they are now for good ones: at the start, and after a load."""
         self.kept = [tensor.clone() for tensor in self.statistics]
 
     def takes(

@@ -247,6 +247,7 @@ class Trainer:
             return
         self.step, self.elapsed, self.best = state["step"], state["elapsed"], state["best"]
         self.skipped.count = state["skipped"]
+        self.skipped.remember()
         self.tally.load(state["tally"])
         if self.average and state["average"]:
             self.average.load(state["average"])

@@ -2,14 +2,17 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from tests.training import made
 from training import config, dataset, train
 from training.run import RunFolder
+from training.skipping import Skipped
 
 
 def test_lines_that_cannot_be_written_are_counted_and_bounded(tmp_path: Path) -> None:
@@ -52,6 +55,24 @@ def test_losses_that_are_no_numbers_are_skipped_and_counted(tmp_path: Path) -> N
     kept = load_file(run / "skipped/process-0.safetensors")
     assert set(kept) == {"inputs", "targets", "weights"} and kept["targets"].isnan().any()
     assert all(tensor.isfinite().all() for tensor in load_file(run / "checkpoints/best.safetensors").values())
+
+
+def test_a_skipped_batch_after_a_start_keeps_the_loaded_statistics(tmp_path: Path) -> None:
+    class Alone:
+        device, rank = torch.device("cpu"), 0
+        total = staticmethod(lambda tensor: tensor)
+
+    norm = torch.nn.BatchNorm2d(2)
+    norm.norm_statistics = lambda: iter([norm.running_mean, norm.running_var])
+    run = RunFolder(tmp_path / "run")
+    run.make()
+    skipped = Skipped(run, Alone(), norm, 10)
+    norm.running_mean.fill_(3.0)  # as a checkpoint does
+    skipped.remember()
+    norm.running_mean.fill_(np.nan)
+    part = SimpleNamespace(rows=[{"md5": ""}])
+    assert skipped.takes(torch.tensor(np.nan), 1, np.array([0]), part, *[torch.zeros(1)] * 3)
+    assert norm.running_mean.tolist() == [3.0, 3.0]
 
 
 def test_too_many_of_them_stop_the_run_with_the_batch_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
