@@ -85,10 +85,12 @@ class Trainer:
             spent = time.monotonic() - started
             self.elapsed += spent
             self.pace.add(self.batch * self.width, spent)
+            unsaved = self.agree(time.monotonic() - saved)
             telling.report(self)
             if self.step % self.steps_an_epoch == 0:
                 self.end_epoch()
-            if self.at_boundary() and time.monotonic() - saved >= self.recipe.train.checkpoint_seconds:
+                unsaved = self.agree(time.monotonic() - saved)
+            if self.at_boundary() and unsaved >= self.recipe.train.checkpoint_seconds:
                 self.save()
                 saved = time.monotonic()
         if self.step % self.steps_an_epoch:
@@ -98,6 +100,11 @@ class Trainer:
                 self.keep_weights({"epoch": self.epoch()})
         self.save()
         self.run.update(status="trained", step=self.step, elapsed=round(self.elapsed, 1), eta=0.0)
+
+    def agree(self, unsaved: float) -> float:
+        """The first process's times in all: they save, set the rate and end together, or would wait for each other."""
+        self.elapsed, unsaved = self.engine.first_says(self.elapsed, unsaved)
+        return unsaved
 
     def progress(self) -> float:
         """Share of the run that is done, by steps or by the time budget, whichever is further."""

@@ -84,3 +84,30 @@ def test_two_processes_learn_what_one_learns(
         rows = [{row for step, found in process if step // steps == epoch for row in found} for process in seen]
         assert not rows[0] & rows[1]
         assert sorted(rows[0] | rows[1]) == list(range(96))
+
+
+CLOCKS = """
+import itertools, os, sys
+from training import trainer, train
+class Clock:  # the second process's runs far ahead of the first one's
+    ticks = itertools.count()
+    @classmethod
+    def monotonic(cls):
+        return next(cls.ticks) * (0.1 if os.environ["RANK"] == "0" else 10.0)
+trainer.time = Clock
+sys.exit(train.main())
+"""
+
+
+def test_processes_save_and_end_together_by_the_clock_of_the_first(shapes: Path, tmp_path: Path) -> None:
+    (tmp_path / "clocks.py").write_text(CLOCKS)
+    command = [*TORCHRUN, tmp_path / "clocks.py", "tiny", "--dataset", shapes, "--run-folder", tmp_path / "run"]
+    settings = (*SETTINGS, "train.accumulate=2", "train.epochs=1000", "train.checkpoint_seconds=1")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [*map(str, command), "--minutes", "0.05", *told(settings)],
+        capture_output=True, text=True, env=environment, timeout=300,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-2000:]
+    state = json.loads((tmp_path / "run/state.json").read_text())
+    assert state["status"] == "finished" and state["step"] < state["steps"]
