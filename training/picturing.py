@@ -5,7 +5,6 @@ its people's.
 """
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +28,18 @@ def add_pictures(release: Path, run: RunFolder) -> int:
     free = np.flatnonzero(licences != "")
     count = min(fast.MOST_PICTURES, len(free))
     chosen = [int(free[place]) for place in np.linspace(0, len(free) - 1, count).astype(int)] if count else []
-    return fast.write_calibration(release, opened(split, chosen, source.folder), credits_of(split, chosen))
+    chosen = [row for row in chosen if opened(split, row, source.folder)]
+    pictures = (opened(split, row, source.folder) for row in chosen)
+    return fast.write_calibration(release, filter(None, pictures), credits_of(split, chosen))
 
 
-def opened(split: Dataset, rows: list[int], folder: Path) -> Iterator[Image.Image]:
-    for row in rows:
+def opened(split: Dataset, row: int, folder: Path) -> Image.Image | None:
+    """The picture upright; None for one that cannot be read, which is no reason for a release not to be made."""
+    try:
         with Image.open(io.BytesIO(picture_bytes(split, row, folder))) as image:
-            yield ImageOps.exif_transpose(image)
+            return ImageOps.exif_transpose(image)
+    except Exception:  # Pillow raises many kinds for broken files
+        return None
 
 
 def credits_of(split: Dataset, rows: list[int]) -> str:

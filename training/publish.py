@@ -41,7 +41,9 @@ def publish(
         metrics["baselines"] = read_json(run.folder / "baselines.json")
     drawn = {file: title for file, title in plots.FILES.items() if (run.folder / file).exists()}
     credits = {"CREDITS.md": credits_file} if credits_file else start_credits(start)
-    kept = {key: start.config[key] for key in ("score_floor", "max_predictions")} if start else {}
+    kept = (
+        {key: start.config[key] for key in ("score_floor", "max_predictions", "exclusive_categories")} if start else {}
+    )
     made = releases.write(
         out,
         config={
