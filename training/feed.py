@@ -1,5 +1,6 @@
 """Batches for the network: from decoded pictures, varied anew each time, or from what frozen stages made."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,6 +62,8 @@ class Feed:
         Half precision, channels last, in a mapped file [versions, rows, h, w, channels].
         """
         file = run.cache / f"early-{self.part.name}.float16"
+        bad = file.with_suffix(".json")  # rows whose picture could not be read
+        unreadable = self.part.pictures.unreadable.mask
         first = self.network.early(self.plain(np.arange(1)))
         shape = (versions, len(self.part), *first.shape[2:], first.shape[1])
         if not file.exists() or file.stat().st_size != 2 * np.prod(shape):
@@ -71,7 +74,10 @@ class Feed:
                 run.say(f"frozen stages over {self.part.name}: version {version + 1} of {versions}")
                 self.fill(quick, kept[version], version)
             kept.flush()
+            bad.write_text(json.dumps(np.flatnonzero(unreadable).tolist()))
             temporary.rename(file)
+        if bad.exists():
+            unreadable[json.loads(bad.read_text())] = True
         self.kept = np.memmap(file, dtype=np.float16, mode="r", shape=shape)
 
     @torch.inference_mode()

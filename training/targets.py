@@ -3,6 +3,7 @@
 A vocabulary of 70,000 tags over millions of pictures fits in memory this way; a batch is float32 [B, tags].
 """
 
+import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from training import dataset
 from training.config import Data
 
 Row = Mapping[str, Any]
+RATING_OR_YEAR = re.compile(rf"(rating)_(?:{'|'.join(dataset.RATINGS)})|(year)_\d+")
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,13 @@ class Builder:
         self.complete.append(bool(row["complete"]))
         self.judged.append(bool(row["release"]) or bool(row["predicted_tags"]))
         for category, flags in self.open.items():
-            flags.append(not any(name.startswith(f"{category}_") for name in yes))
+            flags.append(not any(self.category(name) == category for name in yes))
+
+    def category(self, name: str) -> str | None:
+        """A yes tag's category, as far as a vocabulary or its form says it: year_of_the_tiger names no year."""
+        if name in self.vocabulary:
+            return self.vocabulary.categories[self.vocabulary.index(name)]
+        return found[1] or found[2] if (found := RATING_OR_YEAR.fullmatch(name)) else None
 
     def targets(self) -> Targets:
         def flags(values: array) -> np.ndarray:

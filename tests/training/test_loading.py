@@ -14,6 +14,9 @@ from tests.benchmarks import loader
 from tests.training import made
 from training import config, dataset, targets, train
 from training.dataset import Rows
+from training.feed import Feed
+from training.material import prepare
+from training.network import TrainedTagger, new_tagger
 from training.pictures import Ahead, Source, Streamed, Unreadable
 from training.run import RunFolder
 from training.sampling import Order, repeat_factors
@@ -175,6 +178,33 @@ def test_rows_read_by_column_are_known_as_rows_read_one_by_one(tmp_path: Path) -
             assert (a == b).all()
         assert targets.count_tags(lazy, {}) == targets.count_tags(list(lazy), {})
         assert [lazy[i]["md5"] for i in everything] == [row["md5"] for row in lazy]
+
+
+def test_a_tag_that_begins_like_a_year_leaves_the_year_open() -> None:
+    row = dataset.complete_row({"image": b"", "tags_general": ["year_of_the_tiger"]})
+    vocabulary = Vocabulary(["year_of_the_tiger", "year_2020"], ["general", "year"], [1, 1])
+    for known in (vocabulary, Vocabulary(["year_2020"], ["year"], [1])):
+        assert targets.build([row], known).batch(np.arange(1))[1][0, -1] == 0
+    dated = dataset.complete_row({"image": b"", "tags_general": [], "year": 2019})
+    assert targets.build([dated], vocabulary).batch(np.arange(1))[1].all()
+
+
+def test_unreadable_pictures_stay_unknown_where_activations_are_kept(tmp_path: Path) -> None:
+    """Also to a process that finds the activations made, and when a run goes on."""
+    rows = [made.row(number) for number in range(60)]
+    rows[7]["image"] = b"no picture"
+    source = dataset.write(tmp_path / "broken", {"train": rows}, {})
+    settings = [*made.FAST, "data.cache=none", "data.unreadable_share=0.1", "data.validation_share=0.0"]
+    recipe = config.read("tiny", [*settings, "model.frozen_stages=3"])
+    run = RunFolder(tmp_path / "run")
+    run.make()
+    masks = []
+    for _ in range(2):
+        material = prepare(recipe, dataset.read(source, tmp_path / "cache"), run, None)
+        network = TrainedTagger(new_tagger(recipe, material.vocabulary, len(material.train)), recipe).eval()
+        Feed(material.train, material, recipe, network, torch.device("cpu")).keep_early(run, 1)
+        masks.append(np.flatnonzero(material.train.targets.unreadable).tolist())
+    assert masks == [[7], [7]]
 
 
 def test_the_loader_is_measured_against_a_plain_one_on_the_same_pictures(tmp_path: Path) -> None:
