@@ -164,7 +164,7 @@ def prepare(predictor: "Predictor", file: Path) -> np.ndarray | str:
         return "There is no such file."
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return "The picture has too many pixels to be opened safely."
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # Pillow raises many kinds for broken files
         return f"This file cannot be opened as a picture ({error})."
 
 

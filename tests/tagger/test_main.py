@@ -1,8 +1,10 @@
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -46,6 +48,19 @@ def test_command_prints_json_lines_and_bad_pictures_fail_alone(folder: Path) -> 
     assert min(good["tags"]["general"].values()) >= 0.42
     for tags in good["tags"].values():
         assert list(tags.values()) == sorted(tags.values(), reverse=True)
+
+
+def test_a_damaged_file_fails_alone_whatever_its_decoder_says(tmp_path: Path) -> None:
+    """Pillow's AVIF decoder answers some damage with a RuntimeError."""
+    memory = io.BytesIO()
+    Image.new("RGB", (32, 32), "red").save(memory, "AVIF")
+    whole, file = memory.getvalue(), tmp_path / "damaged.avif"
+    predictor = SimpleNamespace(draft=lambda image: None, prepare=np.asarray)
+    said = []
+    for place in range(len(whole)):
+        file.write_bytes(whole[:place] + b"\0" + whole[place + 1 :])
+        said.append(isinstance(command.prepare(predictor, file), str))
+    assert any(said) and not all(said)
 
 
 def test_text_shows_tags_by_category(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
