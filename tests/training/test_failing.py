@@ -71,7 +71,7 @@ def test_a_skipped_batch_after_a_start_keeps_the_loaded_statistics(tmp_path: Pat
     skipped.remember()
     norm.running_mean.fill_(np.nan)
     part = SimpleNamespace(rows=[{"md5": ""}])
-    assert skipped.takes(torch.tensor(np.nan), 1, np.array([0]), part, *[torch.zeros(1)] * 3)
+    assert skipped.takes(torch.tensor(np.nan), 1, np.array([0]), part, *(torch.zeros(1) for _ in range(3)))
     assert norm.running_mean.tolist() == [3.0, 3.0]
 
 
