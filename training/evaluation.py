@@ -23,12 +23,11 @@ from tagger.vocabulary import Vocabulary
 from training import calibration, config, dataset, judging, plots, scores, tables
 from training.feed import Feed, chunks
 from training.judging import HEADLINE, JudgedSplit, last_stage
-from training.material import Material, Part, prepare
+from training.material import FEWEST_TO_CHOOSE_BY, Material, Part, prepare
 from training.network import TrainedTagger, architecture_of
 from training.run import RunFolder, read_json
 from training.scores import Histogram
 
-FEWEST_TO_CHOOSE_BY = 50  # complete validation pictures
 Thresholds = dict[str, Any]
 KEPT_STATE = [
     "recipe",
@@ -81,7 +80,7 @@ def finish(run: RunFolder, material: Material, network: TrainedTagger, recipe: c
         )
     if (run.folder / "baselines.json").exists():
         metrics["baselines"] = read_json(run.folder / "baselines.json")
-    metrics["calibration"] = calibrate(run, judged)
+    metrics["calibration"] = calibrate(run, judged) if material.held_out() >= FEWEST_TO_CHOOSE_BY else {}
     run.write_json("thresholds.json", thresholds)
     run.write_json("metrics.json", metrics)
     tables.write(run, metrics, judged, material.vocabulary, thresholds)
@@ -110,8 +109,7 @@ def settle_thresholds(
     network: TrainedTagger,
     recipe: config.Recipe,
 ) -> Thresholds:
-    validation = material.parts.get("validation")
-    complete = int(validation.targets.complete.sum()) if validation else 0
+    complete = material.held_out()
     if complete >= FEWEST_TO_CHOOSE_BY:
         chosen_on = judged["validation"].histograms()
     elif run.state.get("release"):
@@ -130,8 +128,6 @@ def settle_thresholds(
 def calibrate(run: RunFolder, judged: dict[str, JudgedSplit]) -> dict[str, Any]:
     """The temperature of the last stage, fitted on the validation split, and each split's error with and without it;
     the curves go into calibration.json."""
-    if "validation" not in judged:
-        return {}
     temperature = calibration.fit_temperature(judged["validation"].last.logits)
     reports = {name: calibration.report(split.last.logits, temperature) for name, split in judged.items()}
     run.write_json("calibration.json", {"temperature": temperature, "splits": reports})

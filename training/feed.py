@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,7 +67,11 @@ class Feed:
         unreadable = self.part.pictures.unreadable.mask
         first = self.network.early(self.plain(np.arange(1)))
         shape = (versions, len(self.part), *first.shape[2:], first.shape[1])
-        if not file.exists() or file.stat().st_size != 2 * np.prod(shape):
+
+        def whole() -> bool:
+            return file.exists() and file.stat().st_size == 2 * np.prod(shape)
+
+        if run.writes and not whole():
             temporary = Path(f"{file}.{os.getpid()}")
             kept = np.memmap(temporary, dtype=np.float16, mode="w+", shape=shape)
             quick = folded(self.network.frozen)
@@ -76,6 +81,8 @@ class Feed:
             kept.flush()
             bad.write_text(json.dumps(np.flatnonzero(unreadable).tolist()))
             temporary.rename(file)
+        while not whole():  # another process makes it, for longer perhaps than a collective would wait
+            time.sleep(0.1)
         if bad.exists():
             unreadable[json.loads(bad.read_text())] = True
         self.kept = np.memmap(file, dtype=np.float16, mode="r", shape=shape)

@@ -20,6 +20,7 @@ from training.run import RunFolder
 from training.targets import Row, Targets
 
 FEWEST_FOR_HOLDING_OUT = 50
+FEWEST_TO_CHOOSE_BY = 50  # complete validation pictures
 
 
 @dataclass
@@ -58,6 +59,10 @@ class Material:
     @property
     def train(self) -> Part:
         return self.parts["train"]
+
+    def held_out(self) -> int:
+        """Validation pictures all of whose tags are known: verdicts are no sample to choose anything by."""
+        return int(self.parts["validation"].targets.complete.sum()) if "validation" in self.parts else 0
 
 
 def prepare(recipe: Recipe, source: DatasetFolder, run: RunFolder, release: ReleaseFolder | None) -> Material:

@@ -236,6 +236,7 @@ class Average:
     def __init__(self, tagger: nn.Module, decay: float) -> None:
         self.tagger, self.decay = tagger, decay
         self.values = {key: tensor.detach().clone().float() for key, tensor in self.changing().items()}
+        self.aside: dict[str, Tensor] | None = None  # the network's weights, while the average is in their place
 
     def changing(self) -> dict[str, Tensor]:
         trained = {name for name, p in self.tagger.named_parameters() if p.requires_grad}
@@ -249,16 +250,27 @@ class Average:
         current = [tensor.float() for tensor in self.changing().values()]
         torch._foreach_lerp_(list(self.values.values()), current, 1 - decay)
 
+    def statistics(self) -> list[Tensor]:
+        """The averages of what is no parameter: running means and variances."""
+        parameters = {name for name, _ in self.tagger.named_parameters()}
+        return [tensor for key, tensor in self.values.items() if key not in parameters]
+
     @torch.no_grad()
     def swap(self) -> None:
-        """Exchanges the network's weights with the average; a second call puts them back."""
-        for key, tensor in self.changing().items():
-            kept = tensor.clone()
-            tensor.copy_(self.values[key])
-            self.values[key] = kept.float()
+        """Puts the average in the network's place; a second call puts the weights back.
+
+        The average itself stays in float32: through the weights' own precision it would be rounded each time.
+        """
+        changing = self.changing()
+        aside, self.aside = self.aside, None
+        if aside is None:
+            self.aside = {key: tensor.clone() for key, tensor in changing.items()}
+        for key, tensor in changing.items():
+            tensor.copy_((aside or self.values)[key])
 
     def load(self, values: Mapping[str, Tensor]) -> None:
-        self.values = {key: tensor.float() for key, tensor in values.items()}
+        """From a checkpoint, which is read onto the CPU."""
+        self.values = {key: tensor.to(self.values[key].device, torch.float32) for key, tensor in values.items()}
 
 
 def stored_state(tagger: nn.Module) -> dict[str, Tensor]:

@@ -25,15 +25,16 @@ class Tally:
 
     def clear(self) -> None:
         tags, categories = len(self.vocabulary), int(self.vocabulary.category_codes.max()) + 1
-        self.losses = torch.zeros(len(SUMS) + 1, dtype=torch.float64, device=self.device)  # and the number of batches
+        self.losses = torch.zeros(len(SUMS) + 1, dtype=torch.float64, device=self.device)  # and the batches' weight
         self.cells = {
             stage: torch.zeros(3, categories, 2, dtype=torch.float64, device=self.device) for stage in self.stages
         }
         self.bins = {stage: torch.zeros(tags, 2, BINS, dtype=torch.int64, device=self.device) for stage in self.stages}
 
-    def add_losses(self, values: tuple[Tensor, Tensor, Tensor]) -> None:
-        self.losses[: len(SUMS)] += torch.stack([value.detach().double() for value in values])
-        self.losses[-1] += 1
+    def add_losses(self, values: tuple[Tensor, Tensor, Tensor], weight: Tensor | float = 1.0) -> None:
+        """`weight` is that of the batch's mean: one for each batch, or its cells' where batches differ in them."""
+        self.losses[: len(SUMS)] += torch.stack([value.detach().double() for value in values]) * weight
+        self.losses[-1] += weight
 
     def add_cells(self, seen: Mapping[str, Statistics]) -> None:
         """The loss's Statistics, summed over pictures: [3, categories, 2] for a stage."""
@@ -51,8 +52,10 @@ class Tally:
             bins = (torch.sigmoid(values.float()) * BINS).long().clamp_(0, BINS - 1)
             self.bins[stage] += torch.bincount((places + bins)[known], minlength=tags * 2 * BINS).view(tags, 2, BINS)
 
-    def state(self) -> dict[str, Any]:
-        return {"losses": self.losses, "cells": self.cells, "bins": self.bins}
+    def state(self, total: Total) -> dict[str, Any]:
+        """Of all processes together."""
+        cells, bins = ({k: total(v.clone()) for k, v in kept.items()} for kept in (self.cells, self.bins))
+        return {"losses": total(self.losses.clone()), "cells": cells, "bins": bins}
 
     def load(self, state: Mapping[str, Any]) -> None:
         self.losses = state["losses"].to(self.device)
@@ -62,8 +65,8 @@ class Tally:
     # numbers
 
     def means(self, total: Total) -> dict[str, float]:
-        *sums, batches = total(self.losses.clone()).tolist()
-        return {name: round(value / max(batches, 1), 7) for name, value in zip(SUMS, sums, strict=True)}
+        *sums, weight = total(self.losses.clone()).tolist()
+        return {name: round(value / (weight or 1), 7) for name, value in zip(SUMS, sums, strict=True)}
 
     def cell_means(self, total: Total) -> dict[str, Any]:
         """Mean loss and confidence of positive and negative cells: stage, category, sign."""

@@ -21,7 +21,7 @@ from training.config import Recipe
 from training.engine import Engine
 from training.feed import Feed
 from training.losses import UnifiedFocalLoss, stages
-from training.material import Material
+from training.material import FEWEST_TO_CHOOSE_BY, Material
 from training.network import Average, TrainedTagger, stored_state
 from training.pictures import Ahead
 from training.run import RunFolder, first_line
@@ -187,7 +187,8 @@ class Trainer:
         if not self.judges() or not (last or self.epoch() % self.recipe.train.evaluate_every == 0):
             return
         started = time.monotonic()
-        self.engine.copy_first(list(self.network.norm_statistics()))
+        averaged = self.average.statistics() if self.average else []
+        self.engine.copy_first([*self.network.norm_statistics(), *averaged])
         with self.judged_weights():
             judge = Judge(self.recipe, self.material, self.engine, self.feeds["validation"], self.loss)
             found = judge(self.network)
@@ -196,7 +197,8 @@ class Trainer:
             self.elapsed += time.monotonic() - started
             self.run.record("validation", **place, **found.numbers)
             self.run.say(f"epoch {self.epoch()} validation: {found.sentence}")
-            if self.best is None or found.numbers["micro_f1"] > self.best["micro_f1"]:
+            better = self.best is None or found.numbers["micro_f1"] > self.best["micro_f1"]
+            if better or self.material.held_out() < FEWEST_TO_CHOOSE_BY:  # then chance would choose: the last one stays
                 kept = {name: value for name, value in found.numbers.items() if name.endswith("_f1")}
                 self.keep_weights({"epoch": self.epoch(), "step": self.step, **kept})
 
@@ -233,7 +235,7 @@ class Trainer:
             "step": self.step,
             "elapsed": self.elapsed,
             "best": self.best,
-            "tally": self.tally.state(),
+            "tally": self.tally.state(self.engine.total),
             "skipped": self.skipped.count,
             "average": self.average.values if self.average else None,
         }
@@ -255,23 +257,20 @@ class Trainer:
         self.step, self.elapsed, self.best = state["step"], state["elapsed"], state["best"]
         self.skipped.count = state["skipped"]
         self.skipped.remember()
-        self.tally.load(state["tally"])
+        if self.engine.rank == 0:  # it is the sum over all processes
+            self.tally.load(state["tally"])
         if self.average and state["average"]:
             self.average.load(state["average"])
 
     def keep_early(self) -> None:
-        """The first process makes them, the others then find them."""
+        """The first process makes them, the others find them."""
         versions = self.recipe.train.cache_activations
         if not versions:
             return
         self.network.eval()
-        if self.engine.rank:
-            self.engine.wait()
         self.feeds["train"].keep_early(self.run, versions)
         if self.judges():
             self.feeds["validation"].keep_early(self.run, 1)
-        if not self.engine.rank:
-            self.engine.wait()
 
     def keep_opinions(self) -> None:
         """Before a checkpoint is loaded: the opinions are those of the release that the run starts from."""

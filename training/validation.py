@@ -1,5 +1,6 @@
 """What a run says of itself while it goes: the validation split after an epoch, and samples of pictures."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from training.scores import Histogram
 from training.tally import Selection, Tally
 
 SAMPLES = 16
+MD5 = re.compile(r"[0-9a-f]{32}")
 LIKELIEST = 40  # tags of each stage that a sample shows
 
 
@@ -58,7 +60,7 @@ class Judge:
             self.feed.part.expect(iter(batches), depth=2)
         for rows in batches:
             logits, targets, weights = self.batch(network, rows)
-            tally.add_losses(self.loss(*pair(logits), targets, weights))
+            tally.add_losses(self.loss(*pair(logits), targets, weights), weights.sum().double())
             tally.add_cells(self.loss.seen)
             if "refined" in logits:
                 selection.add(network.tagger.context(logits["initial"]), logits, targets, weights)
@@ -129,7 +131,7 @@ def sample(
         made.append(
             {
                 "md5": md5,
-                "picture": f"pictures/{f'{name}-{place}' if name else md5 or f'row-{row}'}.jpg",
+                "picture": f"pictures/{f'{name}-{place}' if name else file_stem(md5, row)}.jpg",
                 "true": [vocabulary.names[tag] for tag in np.flatnonzero(truth[place] == 1)],
                 "predicted": columns(shown_tags(one, truth[place]), one, truth[place], vocabulary),
                 "selected": None if context is None else columns(context, one, truth[place], vocabulary),
@@ -137,6 +139,11 @@ def sample(
             }
         )
     return made
+
+
+def file_stem(md5: str, row: int) -> str:
+    """A dataset may come from anybody, and say anything for an md5: ../ would lead out of the run folder."""
+    return md5 if MD5.fullmatch(md5) else f"row-{row}"
 
 
 def shown_tags(found: Mapping[str, np.ndarray], truth: np.ndarray) -> np.ndarray:

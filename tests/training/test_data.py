@@ -265,7 +265,10 @@ def test_a_wrong_order_is_a_sentence(
     assert says in error and "Traceback" not in error
 
 
-def test_pictures_that_vanish_are_told_where_bytes_are_stored(tmp_path: Path) -> None:
+@pytest.mark.parametrize("killed", [False, True])
+def test_pictures_that_vanish_are_told_where_bytes_are_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
     images = by_number(tmp_path / "images", [1, 2, 3])
     pattern = posts.write(tmp_path / "metadata", [simple(n) for n in (1, 2, 3)])
     rules = Rules(dict.fromkeys(CATEGORIES, 1), dict.fromkeys(CATEGORIES, 0))
@@ -273,6 +276,11 @@ def test_pictures_that_vanish_are_told_where_bytes_are_stored(tmp_path: Path) ->
     maker.open_work()
     maker.images()  # they are found, and then one goes
     (images / "2.png").unlink()
+    if killed:
+        with monkeypatch.context() as broken, pytest.raises(RuntimeError):
+            broken.setattr(Maker, "finish", lambda self, shards: (_ for _ in ()).throw(RuntimeError()))
+            maker.make()
+        maker = Maker(maker.order)
     report = maker.make()
     assert (tmp_path / "out/unreadable.txt").read_text().strip().endswith("2.png")
     assert {"step": "rows of train", "kept": 2, "dropped": 0, "why": ""} in report.entries

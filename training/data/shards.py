@@ -3,6 +3,7 @@
 A split's file k holds its rows from k x rows_a_shard on, so a file that is there is complete and is not made again.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -60,6 +61,9 @@ class Shards:
             shards = -(-len(rows) // self.rows_a_shard)
             files = [self.folder / f"{split}-{number:05d}-of-{shards:05d}.parquet" for number in range(shards)]
             done = next((number for number, file in enumerate(files) if not file.exists()), shards)
+            for file in files[:done]:
+                if (lost := unreadable_of(file)).exists():
+                    self.unreadable += json.loads(lost.read_text("utf-8"))
             if done:
                 say(f"{split}: {done} of {shards} files are there already")
             self.write_split(split, rows, files, done)
@@ -86,7 +90,9 @@ class Shards:
         table = pa.concat_tables(parts)
         group = ROWS_A_GROUP
         if self.as_bytes:
+            known = len(self.unreadable)
             table, group = self.with_bytes(table), BYTES_A_GROUP
+            unreadable_of(file).write_text(json.dumps(self.unreadable[known:]), "utf-8")
         temporary = file.with_name(f".{file.name}")
         with parquet.ParquetWriter(temporary, SCHEMA) as writer:
             writer.write_table(table.cast(SCHEMA), row_group_size=group)
@@ -143,6 +149,11 @@ class Shards:
         there = pa.array([one is not None for one in data])
         image = pa.StructArray.from_arrays([pa.array(data, pa.binary()), pa.array(paths)], ["bytes", "path"])
         return table.set_column(SCHEMA.get_field_index("image"), SCHEMA.field("image"), image).filter(there)
+
+
+def unreadable_of(file: Path) -> Path:
+    """Paths that a file had to leave out, for a making that goes on. Hidden: it goes when the dataset is complete."""
+    return file.with_name(f".{file.name}.json")
 
 
 def read_or_none(path: str) -> bytes | None:
