@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gallery import profiles
+from gallery.index.page_rows import PageRows
 from gallery.models import Category
-from gallery.page_rows import PageRows
 
 # Who and what first, in the order one would say it.
 _SPOKEN = (Category.CHARACTER, Category.COPYRIGHT, Category.GENERAL, Category.ARTIST)

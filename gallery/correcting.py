@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 
-from gallery import indexing
+from gallery.index import indexing
 from gallery.models import (
     CATEGORY_ORDER,
     Category,

@@ -30,7 +30,8 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
-from gallery import indexing, locking, profiles, tagging
+from gallery import locking, profiles, tagging
+from gallery.index import indexing
 from gallery.models import Category, Export, Post, Rating, Release, Tag, TagIndex, Verdict
 
 if TYPE_CHECKING:

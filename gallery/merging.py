@@ -11,7 +11,8 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.core.files.storage import default_storage
 from django.db import connection, models, transaction
 
-from gallery import indexing, tagging
+from gallery import tagging
+from gallery.index import indexing
 from gallery.models import THUMBNAIL_SIZES, Category, Post, PostStatus, Verdict
 
 

@@ -7,7 +7,8 @@ from functools import partial
 
 from django.db import transaction
 
-from gallery import indexing, tagging
+from gallery import tagging
+from gallery.index import indexing
 from gallery.models import Post, Tag
 
 AT_ONCE = 500  # posts that are rebuilt while the page waits: about half a second

@@ -16,7 +16,8 @@ from django.conf import settings
 from django.core.cache import cache
 from django.db import transaction
 
-from gallery import indexing, tagging, uploading
+from gallery import tagging, uploading
+from gallery.index import indexing
 from gallery.models import Category, Post, Tag, Verdict
 
 FOLDER = settings.BASE_DIR / "gallery" / "seed"

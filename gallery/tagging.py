@@ -22,12 +22,13 @@ from django.conf import settings
 from django.core.cache import cache
 from django.core.files.storage import default_storage
 
-from gallery import batching, pictures, trying, workers
-from gallery.batching import Tagger, pixels_of, row_of
+from gallery import pictures
 from gallery.likeness import features
 from gallery.models import Post, Prediction, Release
-from gallery.sending import send, wake
-from gallery.sweeping import finish_runs, sweep
+from gallery.worker import batching, trying, workers
+from gallery.worker.batching import Tagger, pixels_of, row_of
+from gallery.worker.sending import send, wake
+from gallery.worker.sweeping import finish_runs, sweep
 from tagger.importing.download import bytes_here
 from tagger.importing.published import offers
 from tagger.release import ReleaseError, ReleaseFolder

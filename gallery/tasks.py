@@ -7,8 +7,9 @@ from typing import Any
 from celery import shared_task
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 
-from gallery import batching, tagging, trying, workers
+from gallery import tagging
 from gallery.likeness import search, vectors
+from gallery.worker import batching, trying, workers
 
 
 @worker_ready.connect
@@ -55,7 +56,9 @@ def index_features() -> bool:
 
 @shared_task
 def sweep() -> int:
-    from gallery import exporting, importing, partitions, running
+    from gallery import exporting
+    from gallery.index import partitions
+    from gallery.releases import importing, running
 
     trying.forget_old()
     partitions.make_ahead()
@@ -65,28 +68,28 @@ def sweep() -> int:
 
 @shared_task
 def refresh_histograms() -> bool:
-    from gallery import histograms
+    from gallery.index import histograms
 
     return histograms.refresh()
 
 
 @shared_task
 def rebuild_after_change() -> int:
-    from gallery import releasing
+    from gallery.releases import releasing
 
     return releasing.rebuild_after_change()
 
 
 @shared_task
 def rebuild_posts(*post_ids: int) -> None:
-    from gallery import indexing
+    from gallery.index import indexing
 
     indexing.rebuild(post_ids)
 
 
 @shared_task
 def rebuild_with_tags(*tag_ids: int) -> int:
-    from gallery import indexing
+    from gallery.index import indexing
 
     return indexing.rebuild_with_tags(tag_ids)
 
@@ -100,14 +103,14 @@ def run_export(export_id: int) -> None:
 
 @shared_task
 def check_fast(release_id: int) -> bool:
-    from gallery import running
+    from gallery.releases import running
 
     return running.check(release_id)
 
 
 @shared_task
 def get_release(import_id: int) -> None:
-    from gallery import importing
+    from gallery.releases import importing
 
     importing.run(import_id)
 

@@ -15,7 +15,8 @@ from django.core.files.storage import default_storage
 from django.db import connection, transaction
 from PIL import Image
 
-from gallery import indexing, merging, pictures, tagging
+from gallery import merging, pictures, tagging
+from gallery.index import indexing
 from gallery.likeness import copies
 from gallery.likeness.copies import NearCopy
 from gallery.models import THUMBNAIL_SIZES, Post, PostStatus, TagIndex

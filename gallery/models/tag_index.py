@@ -17,7 +17,7 @@ class TagIndex(models.Model):
     `overruled` keeps what the release said of the tags whose byte here is another, because of a verdict,
     an implication or a better rating: sorted, tag id * 256 + the release's byte; null when there are none.
 
-    The table is partitioned by post id (gallery/partitions.py).
+    The table is partitioned by post id (gallery/index/partitions.py).
     """
 
     post = models.OneToOneField("gallery.Post", primary_key=True, on_delete=models.CASCADE, related_name="tag_index")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gallery import histograms
+from gallery.index import histograms
 from gallery.models import Tag
 from gallery.profiles import Thresholds
 from gallery.search.compiler import TIMEOUT_MS, Query, prepare

@@ -14,7 +14,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from gallery.partitions import SIZE
+from gallery.index.partitions import SIZE
 from gallery.search import shuffling
 from gallery.search.predicates import All, Any, Condition, Masks, On, Predicate, Said, known_to_sample
 from gallery.search.sample import Sample

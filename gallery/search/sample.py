@@ -16,7 +16,7 @@ import numpy as np
 import psycopg
 from django.db import DatabaseError, connection
 
-from gallery.histograms import unpacked
+from gallery.index.histograms import unpacked
 from gallery.search.fields import SAMPLED
 from gallery.search.values import Ranges
 

@@ -12,7 +12,8 @@ from dataclasses import replace
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.utils.text import slugify
 
-from gallery import indexing, profiles
+from gallery import profiles
+from gallery.index import indexing
 from gallery.models import Post, PostStatus, SavedSearch, typed_name
 from gallery.search.errors import SearchError, did_you_mean, nearest
 from gallery.search.fields import FIELDS

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from django.db import connection
 
+from gallery.index.page_rows import KnownTag, PageRows
 from gallery.models import CATEGORY_ORDER, Category, Tag
-from gallery.page_rows import KnownTag, PageRows
 from gallery.profiles import Thresholds
 
 PER_CATEGORY = 25

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from django.db import connection
 
-from gallery.histograms import unpacked
+from gallery.index.histograms import unpacked
 from gallery.models import Category
 from gallery.profiles import Thresholds
 from gallery.search.values import Sql

@@ -8,12 +8,13 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
-from gallery import blacklisting, inviting, profiles
+from gallery import blacklisting, profiles
+from gallery.accounts import inviting
+from gallery.accounts.inviting import InvitationError
+from gallery.accounts.signing_in import SignInError, sign_in
 from gallery.forms import JoinForm, SignInForm
 from gallery.http import member_only, next_path
-from gallery.inviting import InvitationError
 from gallery.models import Invitation
-from gallery.signing_in import SignInError, sign_in
 
 
 @require_http_methods(["GET", "POST"])

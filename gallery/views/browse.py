@@ -12,8 +12,8 @@ from django.views.decorators.http import require_safe
 
 from gallery import profiles, saving, search
 from gallery.captions import Caption, captions
+from gallery.index.page_rows import PageRows
 from gallery.models import CATEGORY_ORDER, Category, Post
-from gallery.page_rows import PageRows
 from gallery.profiles import Thresholds
 from gallery.search.parser import MAX_LENGTH
 from gallery.views import paging

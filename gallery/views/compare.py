@@ -10,9 +10,10 @@ from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_POST, require_safe
 
-from gallery import comparing, profiles
+from gallery import profiles
 from gallery.http import staff_only
 from gallery.models import Release
+from gallery.releases import comparing
 from gallery.views.panel import visible
 
 _PREPARING_SECONDS = 600

@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from gallery import inviting
+from gallery.accounts import inviting
 from gallery.forms import InvitationForm
 from gallery.http import staff_only
 from gallery.models import Invitation, PostStatus

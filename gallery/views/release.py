@@ -11,11 +11,13 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from gallery import comparing, importing, prose, releasing, running, tagging, workers
+from gallery import prose, tagging
 from gallery.forms import PathForm
 from gallery.http import staff_only
 from gallery.models import CATEGORY_ORDER, Category, Release, ReleaseImport, Tag
+from gallery.releases import comparing, importing, releasing, running
 from gallery.views import release_run
+from gallery.worker import workers
 
 
 @require_safe

@@ -15,8 +15,8 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_POST
 from django_htmx.http import HttpResponseClientRedirect
 
-from gallery import releasing
 from gallery.http import staff_only
+from gallery.releases import releasing
 
 _KINDS = {".json", ".md", ".txt", ".csv", ".png", ".safetensors", ".onnx"}
 _PICTURE = ".webp"  # of the release's own pictures, on which its fast mode is checked

@@ -9,9 +9,9 @@ from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import reselect, retarget
 
-from gallery import importing
 from gallery.http import staff_only
 from gallery.models import ReleaseImport
+from gallery.releases import importing
 
 
 @require_POST

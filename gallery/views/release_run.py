@@ -10,9 +10,9 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_POST, require_safe
 
-from gallery import running
 from gallery.http import staff_only
 from gallery.models import Release
+from gallery.releases import running
 from gallery.tagging import ReleaseError
 
 

@@ -14,7 +14,7 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_http_methods, require_safe
 from PIL import Image
 
-from gallery import pictures, profiles, tagging, trying
+from gallery import pictures, profiles, tagging
 from gallery.captions import Caption, captions
 from gallery.http import member_only
 from gallery.likeness import copies, features, search
@@ -23,6 +23,7 @@ from gallery.views.blacklist import hiding
 from gallery.views.panel import visible
 from gallery.views.staff import worker_answers
 from gallery.views.upload import SizeLimit
+from gallery.worker import trying
 
 _STRIP = 8
 _STRIP_SECONDS = 600

@@ -14,10 +14,12 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from gallery import pace, retagging, seeding, tagging, workers
+from gallery import seeding, tagging
 from gallery.http import next_path, staff_only
 from gallery.likeness import features
 from gallery.models import Post, Prediction, Release, TaggingRun, TaggingState
+from gallery.releases import retagging
+from gallery.worker import pace, workers
 
 _PAGE = 50
 _OTHERS = {"default": "tidies up every half minute", "long": "exports and gets releases"}

@@ -6,10 +6,11 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from gallery import profiles, retagging
+from gallery import profiles
 from gallery.forms import TagAgainForm
 from gallery.http import staff_only
 from gallery.models import Post, Release, TaggingRun, TaggingState
+from gallery.releases import retagging
 from gallery.search import SearchError
 
 

@@ -14,11 +14,12 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_http_methods, require_safe
 
-from gallery import pictures, profiles, seeding, tagging, trying
+from gallery import pictures, profiles, seeding, tagging
 from gallery.http import member_only
 from gallery.models import CATEGORY_ORDER, Category, Profile, Release, Tag
 from gallery.views.staff import worker_answers
 from gallery.views.upload import SizeLimit
+from gallery.worker import trying
 
 _EXAMPLES = 12
 _PATIENCE = 5  # seconds before a silent worker is asked whether it is there

@@ -283,7 +283,7 @@ def _insert_verdicts(connection: Connection, collection: Collection) -> None:
 
 def fill(connection: Connection, posts: int, seed: int = 1, say: Callable[[str], None] = print) -> Collection:
     """Make `posts` posts and write post, tag, prediction, verdict and tag_index."""
-    from gallery import partitions
+    from gallery.index import partitions
 
     collection = Collection(posts, make_world(seed))
     columns = "name, title, folder, config, metrics, card, tag_ids, installed_at, active, stage, mode, engine, gate"

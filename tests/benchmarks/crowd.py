@@ -100,7 +100,7 @@ def retag(post_ids: Sequence[int], chance: np.random.Generator, extra: int = 0) 
     """These posts by another release: each confidence a little different, a few doubtful tags gone and others come."""
     from django.db import transaction
 
-    from gallery import indexing
+    from gallery.index import indexing
     from gallery.models import Prediction, Release
 
     release = Release.objects.get(active=True)

@@ -61,7 +61,7 @@ class Gallery:
     """Pictures of one family in a real gallery, and somebody who knows their true tags."""
 
     def __init__(self, release: Path) -> None:
-        from gallery import releasing
+        from gallery.releases import releasing
 
         self.release = releasing.install(release, activate=True)
         self.truth: dict[int, set[str]] = {}
@@ -106,7 +106,7 @@ class Gallery:
             correcting.record(posts[question.post_id], tag, tag.name in self.truth[question.post_id], None)
 
     def forget(self) -> None:
-        from gallery import indexing
+        from gallery.index import indexing
         from gallery.models import Verdict
 
         Verdict.objects.all().delete()

@@ -174,7 +174,7 @@ class Cost:
 
 def retag_cost(collection: Collection) -> tuple[Cost, Cost]:
     """One post whose new prediction and index row are written, and its part of what the sweep does with them later."""
-    from gallery import histograms, partitions
+    from gallery.index import histograms, partitions
 
     chance = np.random.default_rng(3)
     chosen = (chance.choice(collection.posts, RETAGGED, replace=False) + 1).tolist()

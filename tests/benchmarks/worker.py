@@ -77,7 +77,8 @@ def busy_seconds() -> float:
 
 def measure() -> dict[str, float]:
     """What this process does of one pass over all posts, the model loaded and warm."""
-    from gallery import tagging, workers
+    from gallery import tagging
+    from gallery.worker import workers
 
     meter = stage.Meter(backend("select pg_backend_pid()"))
     wal = "select pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
@@ -168,7 +169,7 @@ def main() -> None:
     from django.conf import settings
     from django.db import connection
 
-    from gallery import releasing
+    from gallery.releases import releasing
 
     settings.TAGGER_THREADS = options.threads
     fill(options.pictures, options.side)

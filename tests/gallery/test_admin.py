@@ -6,7 +6,8 @@ import redis
 from django.test import Client
 from django.urls import reverse
 
-from gallery import indexing, reindexing, tasks
+from gallery import reindexing, tasks
+from gallery.index import indexing
 from gallery.models import Invitation, Tag, TagAlias, TagImplication, TagIndex
 from tests.gallery.making import make_post, make_release, make_tag, make_user, predict
 

@@ -1,7 +1,8 @@
 import pytest
 
-from gallery import correcting, indexing
+from gallery import correcting
 from gallery.correcting import BadTag
+from gallery.index import indexing
 from gallery.models import Category, Tag, TagAlias, TagImplication, TagIndex, Verdict
 from gallery.profiles import Thresholds
 from tests.gallery.making import make_post, make_release, make_tag, make_user, predict

@@ -13,7 +13,8 @@ from django.db import connection
 from django.utils import timezone
 from pyarrow.parquet import ParquetFile
 
-from gallery import correcting, exporting, indexing, tasks, uploading
+from gallery import correcting, exporting, tasks, uploading
+from gallery.index import indexing
 from gallery.models import Category, Export, TagAlias
 from tests.gallery.making import make_release, make_site_profiles, make_tag, make_user, predict
 from tests.gallery.test_pictures import file_of, scene

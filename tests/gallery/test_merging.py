@@ -4,7 +4,8 @@ import pytest
 from django.db import connection, transaction
 from PIL import Image
 
-from gallery import correcting, indexing, merging, uploading
+from gallery import correcting, merging, uploading
+from gallery.index import indexing
 from gallery.merging import Choice
 from gallery.models import Category, Post, PostStatus, TagIndex, Verdict
 from gallery.uploading import ASK

@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from gallery import correcting, indexing, reviewing
+from gallery import correcting, reviewing
+from gallery.index import indexing
 from gallery.models import Category, Post, Rating, Tag, Verdict
 from gallery.profiles import Thresholds, to_bytes
 from tests.gallery.making import make_post, make_release, make_tag, make_user, predict

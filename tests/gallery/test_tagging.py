@@ -17,9 +17,11 @@ from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
 
-from gallery import batching, claiming, pace, releasing, tagging, tasks, uploading, workers
+from gallery import tagging, tasks, uploading
 from gallery.celery import app
 from gallery.models import Post, PostStatus, Prediction, Tag, TaggingRun, TaggingState, TagIndex
+from gallery.releases import releasing
+from gallery.worker import batching, claiming, pace, workers
 from tagger.inference import Predictor
 from tests.gallery.making import make_post, make_release
 from tests.gallery.views.people import signed_in
@@ -374,7 +376,7 @@ def test_uploads_and_sweeps_wake_a_worker(data):
 def test_the_web_process_never_loads_torch():
     code = (
         "import os, sys, django; os.environ['DJANGO_SETTINGS_MODULE'] = 'gallery.settings'; django.setup();"
-        "import gallery.urls, gallery.wsgi, gallery.tasks, gallery.releasing, gallery.exporting;"
+        "import gallery.urls, gallery.wsgi, gallery.tasks, gallery.releases.releasing, gallery.exporting;"
         "print(sorted({'torch', 'torchvision', 'datasets', 'tagger.inference'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=site.BASE_DIR, capture_output=True, text=True, check=True)

@@ -12,8 +12,9 @@ from django.conf import settings
 from django.db import connection
 from PIL import Image
 
-from gallery import releasing, uploading
+from gallery import uploading
 from gallery.models import Post, Release
+from gallery.releases import releasing
 from tests.gallery.test_pictures import file_of
 from tests.tagger import releases
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from gallery import releasing
+from gallery.releases import releasing
 
 
 class Command(BaseCommand):

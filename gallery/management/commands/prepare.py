@@ -9,9 +9,11 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.urls import reverse
 
-from gallery import inviting, releasing, seeding
+from gallery import seeding
+from gallery.accounts import inviting
 from gallery.likeness import vectors
 from gallery.models import Release
+from gallery.releases import releasing
 
 STARTER = settings.BASE_DIR / "tagger" / "releases" / "starter"
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from gallery import histograms, indexing
+from gallery.index import histograms, indexing
 from gallery.models import Post
 
 

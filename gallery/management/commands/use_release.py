@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from gallery import releasing
 from gallery.models import Release
+from gallery.releases import releasing
 
 
 class Command(BaseCommand):

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 
-from gallery import batching, releasing, sweeping, tagging
+from gallery import tagging
 from gallery.likeness import features, search
 from gallery.models import Feature, Post, Prediction
+from gallery.releases import releasing
+from gallery.worker import batching, sweeping
 from tests.gallery.working import install, upload
 
 RNG = np.random.default_rng(7)

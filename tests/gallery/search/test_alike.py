@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from django.core.cache import cache
 
-from gallery import indexing, search, uploading
+from gallery import search, uploading
+from gallery.index import indexing
 from gallery.models import Feature, Post, PostStatus
 from gallery.profiles import Thresholds
 from gallery.search import alike

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from gallery import histograms, search
+from gallery import search
+from gallery.index import histograms
 from gallery.profiles import Thresholds
 from gallery.search import sample
 from tests.gallery.search.reference import is_on

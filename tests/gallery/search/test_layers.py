@@ -2,7 +2,8 @@
 
 import pytest
 
-from gallery import indexing, search
+from gallery import search
+from gallery.index import indexing
 from gallery.models import Category, Rating
 from gallery.profiles import Thresholds
 from gallery.search.planner import Way

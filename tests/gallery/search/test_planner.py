@@ -9,7 +9,8 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from gallery import histograms, search
+from gallery import search
+from gallery.index import histograms
 from gallery.models import Tag, TagIndex
 from gallery.profiles import Thresholds
 from gallery.search import sample

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gallery import partitions, search
+from gallery import search
+from gallery.index import partitions
 from gallery.models import Category, Profile, Release
 from gallery.profiles import SCALE, Thresholds
 from gallery.search import alike, planner, sample, shuffling

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
 
-from gallery import indexing, search, uploading
+from gallery import search, uploading
+from gallery.index import indexing
 from gallery.models import Post, Profile, Release, SavedSearch
 from gallery.profiles import Thresholds
 from tests.gallery.search.reference import is_on

@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.db import connection
 
-from gallery import indexing
+from gallery.index import indexing
 from gallery.likeness import features
 from gallery.models import Category, Post, Prediction, Rating, Release, Tag, TagAlias, TagImplication, TagIndex, Verdict
 

@@ -3,7 +3,7 @@ from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.urls import reverse
 
-from gallery import inviting, signing_in
+from gallery.accounts import inviting, signing_in
 from tests.gallery.making import make_user
 from tests.gallery.views.people import signed_in
 

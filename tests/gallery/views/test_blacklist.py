@@ -6,7 +6,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from gallery import histograms, indexing
+from gallery.index import histograms, indexing
 from gallery.models import Post, Preference, Tag, TagAlias
 from tests.gallery.making import make_post, make_release, make_site_profiles, make_tag, predict
 from tests.gallery.views.people import signed_in

@@ -3,8 +3,10 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from gallery import histograms, indexing, profiles, retagging
+from gallery import profiles
+from gallery.index import histograms, indexing
 from gallery.models import Category, Post, Profile, TagAlias, TaggingState
+from gallery.releases import retagging
 from tests.gallery.making import make_post, make_release, make_site_profiles, make_tag, make_user, predict
 from tests.gallery.views.people import signed_in
 

@@ -2,8 +2,10 @@ import pytest
 from django.core.cache import cache
 from django.urls import reverse
 
-from gallery import comparing, indexing, tagging
+from gallery import tagging
+from gallery.index import indexing
 from gallery.models import Category, Prediction, TagIndex, Verdict
+from gallery.releases import comparing
 from tests.gallery.making import make_post, make_release, make_site_profiles, make_tag, predict
 from tests.gallery.views.people import signed_in
 from tests.gallery.working import install, upload

@@ -4,7 +4,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.urls import reverse
 
-from gallery import inviting
+from gallery.accounts import inviting
 from gallery.models import Invitation
 from tests.gallery.making import make_user
 from tests.gallery.views.people import signed_in

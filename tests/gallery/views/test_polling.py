@@ -6,8 +6,8 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from gallery import running
 from gallery.models import Export, Release, ReleaseImport
+from gallery.releases import running
 from tests.gallery.making import make_release
 from tests.gallery.views.people import signed_in
 

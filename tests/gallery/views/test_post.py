@@ -1,7 +1,7 @@
 import pytest
 from django.test import Client
 
-from gallery import indexing
+from gallery.index import indexing
 from gallery.models import Category, Post, PostStatus, Tag, TaggingState
 from tests.gallery.making import make_post, make_release, make_site_profiles, make_tag, make_user, predict
 from tests.gallery.views.people import signed_in

@@ -1,7 +1,8 @@
 import pytest
 from django.urls import reverse
 
-from gallery import indexing, profiles
+from gallery import profiles
+from gallery.index import indexing
 from gallery.models import Preference, Profile
 from tests.gallery.making import make_post, make_release, make_site_profiles, make_tag, predict
 from tests.gallery.views.people import signed_in

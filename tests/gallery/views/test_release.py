@@ -3,7 +3,7 @@ from django.conf import settings
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
-from gallery import indexing
+from gallery.index import indexing
 from gallery.models import Profile, Release, TagIndex
 from tests.gallery.making import make_post, make_release, make_tag, predict
 from tests.gallery.views.people import signed_in

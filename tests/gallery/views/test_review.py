@@ -3,7 +3,8 @@ import re
 import pytest
 from django.urls import reverse
 
-from gallery import correcting, indexing
+from gallery import correcting
+from gallery.index import indexing
 from gallery.models import Verdict
 from tests.gallery.making import make_post, make_release, make_site_profiles, make_tag, predict
 from tests.gallery.views.people import signed_in

@@ -6,8 +6,9 @@ from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
-from gallery import tagging, trying, uploading
+from gallery import tagging, uploading
 from gallery.models import Feature, Post
+from gallery.worker import trying
 from tests.gallery.making import make_post, make_release
 from tests.gallery.test_merging import drawing
 from tests.gallery.test_pictures import file_of

@@ -5,8 +5,8 @@ import pytest
 from django.core.cache import cache
 from django.urls import reverse
 
-from gallery import pace
 from gallery.models import Feature, TaggingState
+from gallery.worker import pace
 from tests.gallery.making import make_post, make_release
 from tests.gallery.views.people import signed_in
 

@@ -1,7 +1,7 @@
 import pytest
 from django.test import Client
 
-from gallery import histograms, indexing
+from gallery.index import histograms, indexing
 from gallery.models import Category, TagAlias, TagImplication
 from tests.gallery.making import make_post, make_release, make_site_profiles, make_tag, predict
 

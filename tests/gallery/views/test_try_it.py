@@ -6,8 +6,9 @@ from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
-from gallery import seeding, tagging, trying
+from gallery import seeding, tagging
 from gallery.models import Post, Prediction
+from gallery.worker import trying
 from tests.gallery.views.people import picture, signed_in
 from tests.gallery.working import install
 

@@ -2,7 +2,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
-from gallery import indexing
+from gallery.index import indexing
 from gallery.models import Category, Post, TaggingState
 from tests.gallery.making import make_post, make_release, make_tag, predict
 from tests.gallery.views.people import picture, signed_in

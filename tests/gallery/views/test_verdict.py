@@ -1,7 +1,7 @@
 import pytest
 from django.test import Client
 
-from gallery import indexing
+from gallery.index import indexing
 from gallery.models import Category, Tag, TagIndex, Verdict
 from tests.gallery.making import make_post, make_release, make_tag, predict
 from tests.gallery.views.people import signed_in

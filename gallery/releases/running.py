@@ -13,8 +13,9 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from gallery import tagging, workers
+from gallery import tagging
 from gallery.models import Profile, Release
+from gallery.worker import workers
 
 Stage, Mode, Engine = Release.Stage, Release.Mode, Release.Engine
 CHECKING = "checking"

@@ -14,7 +14,7 @@ from django.utils import timezone
 from gallery import search, tagging
 from gallery.models import Post, Prediction, Release, TaggingRun, TaggingState
 from gallery.profiles import Thresholds
-from gallery.sweeping import filling
+from gallery.worker.sweeping import filling
 
 SCOPES = ("all", "search", "older")
 _SETTLED = (TaggingState.TAGGED, TaggingState.FAILED)

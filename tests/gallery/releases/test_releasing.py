@@ -3,9 +3,11 @@ import time
 
 import pytest
 
-from gallery import indexing, profiles, releasing
+from gallery import profiles
+from gallery.index import indexing
 from gallery.models import Category, Prediction, Preference, Profile, Release, Tag, TagIndex
-from gallery.releasing import ReleaseError
+from gallery.releases import releasing
+from gallery.releases.releasing import ReleaseError
 from tests.gallery.making import make_post, make_release, make_tag, make_user, predict
 from tests.gallery.working import install
 from tests.tagger import releases

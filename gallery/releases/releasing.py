@@ -12,7 +12,8 @@ from django.db import DataError, connection, transaction
 from django.db.models import Count, Exists, OuterRef
 from django.utils import timezone
 
-from gallery import indexing, reindexing, tagging
+from gallery import reindexing, tagging
+from gallery.index import indexing
 from gallery.likeness import matrix, vectors
 from gallery.models import Category, Post, PostStatus, Prediction, Preference, Profile, Release, Tag
 from gallery.tagging import ReleaseError, ReleaseFolder, read_release, site_profiles

@@ -9,8 +9,8 @@ from django.conf import settings
 from django.core.cache import cache
 from django.urls import reverse
 
-from gallery import workers
 from gallery.launch.tagging import worker as worker_words
+from gallery.worker import workers
 from tests.gallery.making import make_post, make_release
 from tests.gallery.views.people import signed_in
 from tests.gallery.working import environment

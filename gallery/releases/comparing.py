@@ -9,8 +9,10 @@ from itertools import groupby
 import numpy as np
 from django.db.models import Count, Exists, OuterRef
 
-from gallery import indexing, profiles, retagging, tagging
+from gallery import profiles, tagging
+from gallery.index import indexing
 from gallery.models import CATEGORY_ORDER, Category, Post, Prediction, Profile, Release, Tag, Verdict
+from gallery.releases import retagging
 
 SAMPLE = 100
 _EXAMPLES = 12

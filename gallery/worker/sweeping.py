@@ -9,10 +9,11 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.utils import timezone
 
-from gallery import claiming, locking, workers
+from gallery import locking
 from gallery.likeness import features
 from gallery.models import Post, Release, TaggingRun, TaggingState
-from gallery.sending import send, wake
+from gallery.worker import claiming, workers
+from gallery.worker.sending import send, wake
 
 _LOCK = 0x7275_6E73  # with a run's id; any number that no other advisory lock of the site uses
 _STOPPED = "The tagger stopped while it worked on this picture."

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from gallery import correcting, indexing
+from gallery import correcting
+from gallery.index import indexing
 from gallery.models import (
     Category,
     Post,

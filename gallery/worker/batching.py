@@ -21,11 +21,13 @@ from django.db import transaction
 from django.utils import timezone
 from PIL.Image import Image
 
-from gallery import claiming, indexing, pace, pictures
+from gallery import pictures
+from gallery.index import indexing
 from gallery.likeness import features
 from gallery.models import Post, Prediction, TaggingState
 from gallery.profiles import to_bytes
-from gallery.sending import wake
+from gallery.worker import claiming, pace
+from gallery.worker.sending import wake
 
 logger = logging.getLogger(__name__)
 

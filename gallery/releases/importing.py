@@ -24,9 +24,10 @@ from django.db import transaction
 from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 
-from gallery import locking, releasing, tagging
+from gallery import locking, tagging
 from gallery.launch.processes import dies_with_us
 from gallery.models import Release, ReleaseImport
+from gallery.releases import releasing
 
 logger = logging.getLogger(__name__)
 

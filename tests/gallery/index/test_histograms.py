@@ -7,7 +7,7 @@ import pytest
 from django.core.cache import cache
 from django.db import connection
 
-from gallery import histograms, indexing
+from gallery.index import histograms, indexing
 from gallery.models import Post, PostStatus, Prediction, Tag, TagChange, TagIndex
 from gallery.profiles import to_bytes
 from tests.gallery.making import make_post, make_release, make_tag, predict

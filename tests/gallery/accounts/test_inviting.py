@@ -6,8 +6,8 @@ from django.contrib.auth import authenticate, get_user_model
 from django.db import connection
 from django.utils import timezone
 
-from gallery import inviting
-from gallery.inviting import InvitationError
+from gallery.accounts import inviting
+from gallery.accounts.inviting import InvitationError
 from gallery.models import Invitation
 from tests.gallery.making import make_user
 

@@ -6,10 +6,12 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from gallery import indexing, retagging, sweeping
+from gallery.index import indexing
 from gallery.models import Post, PostStatus, Prediction, TaggingRun, TaggingState
 from gallery.profiles import Thresholds
-from gallery.retagging import RetaggingError
+from gallery.releases import retagging
+from gallery.releases.retagging import RetaggingError
+from gallery.worker import sweeping
 from tests.gallery.making import make_post, make_release, make_tag, make_user, predict
 
 HALF = Thresholds(127)

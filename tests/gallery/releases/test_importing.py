@@ -7,9 +7,10 @@ import threading
 import pytest
 from django.urls import reverse
 
-from gallery import importing, locking, tagging, tasks
+from gallery import locking, tagging, tasks
 from gallery.celery import app
 from gallery.models import Release, ReleaseImport
+from gallery.releases import importing
 from tests.gallery.views.people import signed_in
 from tests.stack import eventually
 from tests.tagger.importing import hub as hubs

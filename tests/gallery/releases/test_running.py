@@ -7,8 +7,10 @@ from django.conf import settings as site
 from django.core.cache import cache
 from django.urls import reverse
 
-from gallery import running, tagging, tasks, workers
+from gallery import tagging, tasks
 from gallery.models import Post, Prediction, Profile, Release, TaggingState
+from gallery.releases import running
+from gallery.worker import workers
 from tagger import fast, release
 from tagger.importing.joytag import import_vit
 from tagger.importing.onnx_model import import_onnx

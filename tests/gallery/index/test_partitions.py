@@ -4,7 +4,7 @@ import pytest
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from gallery import partitions
+from gallery.index import partitions
 from gallery.models import TagIndex
 from tests.gallery.making import make_post
 
