@@ -21,6 +21,8 @@ ROWS = (
         "blacklisting",
         "accounts",
         "releases",
+        "accounts",
+        "releases",
         "uploading",
         "merging",
         "correcting",
@@ -35,6 +37,7 @@ ROWS = (
     ("tagging",),
     ("worker",),
     (
+        "index",
         "index",
         "likeness",
         "locking",

@@ -20,13 +20,14 @@ from torch import Tensor, nn
 
 from tagger.backbone import build_backbone, load_lite0_pretrained
 from tagger.vocabulary import Vocabulary
-from training import config, dataset, scores
-from training.feed import chunks
-from training.judging import HEADLINE
-from training.material import Material, Part, prepare
+from training import config, dataset
+from training.feeding.feed import chunks
+from training.feeding.material import Material, Part, prepare
 from training.network import Normalise, folded
 from training.run import RunFolder
-from training.scores import Histogram
+from training.scoring import scores
+from training.scoring.judging import HEADLINE
+from training.scoring.scores import Histogram
 
 SIDE = 16
 NEIGHBOURS = 5

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tagger.vocabulary import Vocabulary
-from training.judging import HEADLINE, last_stage
+from training.scoring.judging import HEADLINE, last_stage
 
 FEW = 20  # tags of a category that are named
 Metrics = Mapping[str, Any]

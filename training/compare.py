@@ -25,13 +25,15 @@ from tagger.model import CamieTagger
 from tagger.release import ReleaseFolder
 from tagger.thresholds import MODES
 from tagger.vocabulary import Vocabulary
-from training import calibration, dataset, judging, outcomes, pictures, scores, targets
+from training import dataset
 from training.dataset import DatasetFolder
-from training.feed import chunks
-from training.judging import Judged, JudgedSplit
+from training.feeding import pictures, targets
+from training.feeding.feed import chunks
 from training.network import Normalise, folded
-from training.outcomes import Outcomes
-from training.tables import to_markdown
+from training.scoring import calibration, judging, outcomes, scores
+from training.scoring.judging import Judged, JudgedSplit
+from training.scoring.outcomes import Outcomes
+from training.scoring.tables import to_markdown
 
 BATCH = 64
 

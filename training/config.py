@@ -60,7 +60,7 @@ class Data:
     ahead: int = 0  # micro-batches decoded ahead; 0: enough for all threads
     unreadable_share: float = 0.01  # pictures of a split that may be unreadable before the run stops
     rare_threshold: float = (
-        0.0  # instance-aware repeat factor sampling, t in training/sampling.py; about 0.001, 0: none
+        0.0  # instance-aware repeat factor sampling, t in training/feeding/sampling.py; about 0.001, 0: none
     )
 
     def __post_init__(self) -> None:
@@ -128,7 +128,7 @@ class Loss:
     clip: float = 0.05  # asymmetric only: negatives below it cost nothing
     lambda_initial: float = 0.4
     soft_weight: float = 0.0  # weight of unknown cells, whose target is what the judged release predicted
-    # above 0: their target is what the start release says itself, moved by what people said (training/opinions.py)
+    # above 0: their target is what the start release says itself, moved by what people said (see feeding)
     soft_spread: float = 0.0
 
     def __post_init__(self) -> None:

@@ -20,13 +20,14 @@ from tagger import release as releases
 from tagger.model import CamieTagger
 from tagger.release import ReleaseFolder
 from tagger.vocabulary import Vocabulary
-from training import calibration, config, dataset, judging, plots, scores, tables
-from training.feed import Feed, chunks
-from training.judging import HEADLINE, JudgedSplit, last_stage
-from training.material import FEWEST_TO_CHOOSE_BY, Material, Part, prepare
+from training import config, dataset
+from training.feeding.feed import Feed, chunks
+from training.feeding.material import FEWEST_TO_CHOOSE_BY, Material, Part, prepare
 from training.network import TrainedTagger, architecture_of
 from training.run import RunFolder, read_json
-from training.scores import Histogram
+from training.scoring import calibration, judging, plots, scores, tables
+from training.scoring.judging import HEADLINE, JudgedSplit, last_stage
+from training.scoring.scores import Histogram
 
 Thresholds = dict[str, Any]
 KEPT_STATE = [

@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from tagger import release as releases
 from tagger.release import ReleaseFolder
 from tagger.vocabulary import Vocabulary
-from training import card, config, picturing, plots
+from training import card, config, picturing
 from training.network import architecture_of
 from training.run import RunError, RunFolder, read_json
+from training.scoring import plots
 
 
 def publish(

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from training.engine import Engine
-from training.material import Part
+from training.feeding.material import Part
 from training.network import TrainedTagger
 from training.run import RunFolder
 

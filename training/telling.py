@@ -13,7 +13,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from training.tally import Selection
+from training.scoring.tally import Selection
 from training.validation import sample
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from tagger.release import ReleaseFolder
 from training import config, dataset, evaluation, measure, plan
 from training.config import Recipe
 from training.dataset import DatasetFolder
-from training.material import prepare
+from training.feeding.material import prepare
 from training.network import TrainedTagger, grown_tagger, new_tagger
 from training.run import RunError, RunFolder
 from training.trainer import Trainer

@@ -16,18 +16,19 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from training import opinions, schedule, telling
+from training import schedule, telling
 from training.config import Recipe
 from training.engine import Engine
-from training.feed import Feed
+from training.feeding import opinions
+from training.feeding.feed import Feed
+from training.feeding.material import FEWEST_TO_CHOOSE_BY, Material
+from training.feeding.pictures import Ahead
+from training.feeding.sampling import Order, repeat_factors
 from training.losses import UnifiedFocalLoss, stages
-from training.material import FEWEST_TO_CHOOSE_BY, Material
 from training.network import Average, TrainedTagger, stored_state
-from training.pictures import Ahead
 from training.run import RunFolder, first_line
-from training.sampling import Order, repeat_factors
+from training.scoring.tally import Tally
 from training.skipping import Skipped
-from training.tally import Tally
 from training.validation import Judge
 
 

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from tagger.vocabulary import Vocabulary
-from training import scores
 from training.config import Recipe
 from training.engine import Engine
-from training.feed import Feed, chunks
-from training.judging import HEADLINE
+from training.feeding.feed import Feed, chunks
+from training.feeding.material import Material
 from training.losses import UnifiedFocalLoss, stages
-from training.material import Material
 from training.network import TrainedTagger
-from training.scores import Histogram
-from training.tally import Selection, Tally
+from training.scoring import scores
+from training.scoring.judging import HEADLINE
+from training.scoring.scores import Histogram
+from training.scoring.tally import Selection, Tally
 
 SAMPLES = 16
 MD5 = re.compile(r"[0-9a-f]{32}")

@@ -143,7 +143,8 @@ class Judge:
     def points(self, folder: Path) -> dict[str, float]:
         """Micro F1 over all of the start release's tags, in points."""
         from tagger import release
-        from training import compare, scores
+        from training import compare
+        from training.scoring import scores
 
         judged, vocabulary = release.read(folder), self.start.vocabulary
         found = {}
@@ -167,7 +168,8 @@ def halves(dataset_folder: Path, family: str, cache: Path) -> tuple[Any, Any, An
 
 
 def pictures(sample: Any) -> Iterator[tuple[bytes, set[str]]]:
-    from training import dataset, targets
+    from training import dataset
+    from training.feeding import targets
 
     for row, index in zip(sample.rows, sample.index, strict=True):
         yield dataset.picture_bytes(sample.split, int(index), sample.folder), targets.yes_tags(row)

@@ -1,10 +1,11 @@
 """How well the trainer's loader keeps the cores busy: `python -m tests.benchmarks.loader` (`make bench-loader`).
 
-The same made JPEG files, in one dataset folder and one shuffled order, decoded to batches by `training.pictures` and by
-a plain `torch.utils.data.DataLoader` with as many workers: pictures a second, and the share of the cores' time that
-was used meanwhile. Then beside a device that takes as long for a batch as loading does: a loader that decodes ahead
-takes hardly longer than without it, one that does not takes twice as long. With 0 workers a DataLoader decodes while
-it is asked, and the trainer takes a thread for each core. The last line is JSON; rates are the best of the rounds.
+The same made JPEG files, in one dataset folder and one shuffled order, decoded to batches by
+`training.feeding.pictures` and by a plain `torch.utils.data.DataLoader` with as many workers: pictures a second, and
+the share of the cores' time that was used meanwhile. Then beside a device that takes as long for a batch as loading
+does: a loader that decodes ahead takes hardly longer than without it, one that does not takes twice as long. With 0
+workers a DataLoader decodes while it is asked, and the trainer takes a thread for each core. The last line is JSON;
+rates are the best of the rounds.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from tagger.preprocess import Preprocess
 from tests.benchmarks import stage
 from training import dataset
 from training.config import Data
-from training.pictures import Ahead, Source, Streamed, Unreadable, cores
+from training.feeding.pictures import Ahead, Source, Streamed, Unreadable, cores
 from training.run import RunFolder
 
 WORKERS = (0, 1, 2)

@@ -10,8 +10,8 @@ from PIL import Image, ImageOps
 from tagger.inference import Predictor
 from tagger.preprocess import Preprocess
 from tests.tagger import releases
-from training import pictures
 from training.config import Data
+from training.feeding import pictures
 
 
 def jpeg(width: int, height: int, orientation: int = 1, form: str = "JPEG") -> bytes:

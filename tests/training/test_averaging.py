@@ -11,7 +11,7 @@ from tests.training import made
 from training import config, dataset, train
 from training.network import Average
 from training.run import read_json
-from training.tally import Tally
+from training.scoring.tally import Tally
 from training.validation import file_stem
 
 

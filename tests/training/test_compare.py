@@ -9,7 +9,8 @@ from tagger import release
 from tagger.inference import Predictor
 from tagger.vocabulary import Vocabulary
 from tests.tagger import releases
-from training import compare, dataset, scores
+from training import compare, dataset
+from training.scoring import scores
 
 
 def picture(seed: int) -> bytes:

@@ -7,9 +7,10 @@ from datasets import load_dataset
 
 from tagger.vocabulary import Vocabulary
 from tests.training import made
-from training import dataset, targets
+from training import dataset
 from training.config import Data
 from training.dataset import DatasetError
+from training.feeding import targets
 
 TAGS = ["red", "new", "absent", "rating_general", "rating_explicit", "year_2020"]
 VOCABULARY = Vocabulary(TAGS, ["general"] * 3 + ["rating"] * 2 + ["year"], [1] * 6)

@@ -12,14 +12,15 @@ from tagger.preprocess import Preprocess
 from tagger.vocabulary import Vocabulary
 from tests.benchmarks import loader
 from tests.training import made
-from training import config, dataset, targets, train
+from training import config, dataset, train
 from training.dataset import Rows
-from training.feed import Feed
-from training.material import prepare
+from training.feeding import targets
+from training.feeding.feed import Feed
+from training.feeding.material import prepare
+from training.feeding.pictures import Ahead, Source, Streamed, Unreadable
+from training.feeding.sampling import Order, repeat_factors
 from training.network import TrainedTagger, new_tagger
-from training.pictures import Ahead, Source, Streamed, Unreadable
 from training.run import RunFolder
-from training.sampling import Order, repeat_factors
 
 CLOCK = ("elapsed", "pictures_per_second", "eta", "memory")
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.augment import Varied
 from training.config import Recipe
-from training.material import Material, Part
+from training.feeding.augment import Varied
+from training.feeding.material import Material, Part
 from training.network import Normalise, TrainedTagger, folded
 from training.run import RunFolder
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from tagger.thresholds import MODES
 from tagger.vocabulary import Vocabulary
-from training import calibration, scores
-from training.judging import HEADLINE, JudgedSplit, last_stage
 from training.run import RunFolder
+from training.scoring import calibration, scores
+from training.scoring.judging import HEADLINE, JudgedSplit, last_stage
 
 SITE_MODE = "balanced"  # each category at its own: the site's default profile
 SCORE_COLUMNS = ("split", "stage", "mode", "group", "micro_f1", "macro_f1", "precision", "recall", "positives", "tags")

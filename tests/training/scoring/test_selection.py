@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.selection import Selection, selected
+from training.scoring.selection import Selection, selected
 
 TAGS, SIZE = 9, 4
 

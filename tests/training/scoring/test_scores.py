@@ -3,8 +3,8 @@ import pytest
 
 from tagger import thresholds as layout
 from tagger.vocabulary import Vocabulary
-from training import scores
-from training.scores import Histogram
+from training.scoring import scores
+from training.scoring.scores import Histogram
 
 TAGS = 6
 VOCABULARY = Vocabulary([f"t{i}" for i in range(TAGS)], ["general"] * 4 + ["meta"] * 2, [1] * TAGS)

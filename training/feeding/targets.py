@@ -49,7 +49,7 @@ class Targets:
     predicted: Ragged
     confidences: Ragged
     judged: np.ndarray  # bool [rows]: predictions are there to lean on
-    opinions: np.ndarray | None = None  # float16 [rows, tags]: leant on instead (training/opinions.py)
+    opinions: np.ndarray | None = None  # float16 [rows, tags]: leant on instead (training/feeding/opinions.py)
     # bool by row of the split the pictures are of, grows while they are found; and where each row stands there
     unreadable: np.ndarray | None = None
     place: np.ndarray | None = None

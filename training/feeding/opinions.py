@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from training import judging
-from training.calibration import sigmoid
-from training.feed import Feed, chunks
+from training.feeding.feed import Feed, chunks
+from training.feeding.targets import Targets
 from training.network import TrainedTagger
 from training.run import RunFolder
-from training.targets import Targets
+from training.scoring import judging
+from training.scoring.calibration import sigmoid
 
 STEPS = 50  # of Newton's method; each moves a tag by at most FURTHEST
 FURTHEST = 2.0

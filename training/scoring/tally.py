@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from tagger.vocabulary import CATEGORIES, Vocabulary
-from training import scores
 from training.losses import NEGATIVE, POSITIVE, Statistics
+from training.scoring import scores
 
 BINS = 20  # thresholds 0, 0.05 ... 0.95
 SUMS = ("loss", "loss_initial", "loss_refined")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training import scores
+from training.scoring import scores
 
 SAMPLES = 400
 MIDDLE = (2.5, 97.5)

@@ -8,7 +8,7 @@ or down at random, so that it comes that often on average.
 
 import numpy as np
 
-from training.targets import Targets
+from training.feeding.targets import Targets
 
 
 def repeat_factors(targets: Targets, threshold: float) -> np.ndarray:

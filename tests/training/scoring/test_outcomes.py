@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from training import outcomes, scores
-from training.outcomes import Cells
+from training.scoring import outcomes, scores
+from training.scoring.outcomes import Cells
 
 TAGS, ROWS = 5, 60
 GROUPS = {"overall": np.arange(TAGS), "meta": np.array([3, 4])}

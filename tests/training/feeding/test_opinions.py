@@ -9,8 +9,9 @@ import pytest
 from tagger.vocabulary import Vocabulary
 from tests.training import made
 from tests.training.test_run import correction, finished, release, run_tiny, shapes  # noqa: F401
-from training import config, dataset, opinions, targets, train
+from training import config, dataset, train
 from training.config import RecipeError
+from training.feeding import opinions, targets
 
 VOCABULARY = Vocabulary(["red", "circle", "flat"], ["general", "general", "meta"], [5, 5, 5])
 

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 
 from tagger.vocabulary import Vocabulary
-from training import calibration, outcomes, scores
-from training.calibration import LogitCounts
-from training.feed import Feed, chunks
+from training.feeding.feed import Feed, chunks
 from training.network import TrainedTagger
-from training.outcomes import Cells
-from training.scores import Histogram
-from training.selection import Selection
+from training.scoring import calibration, outcomes, scores
+from training.scoring.calibration import LogitCounts
+from training.scoring.outcomes import Cells
+from training.scoring.scores import Histogram
+from training.scoring.selection import Selection
 
 HEADLINE = "micro_opt"  # the mode whose numbers stand for the whole: each category at its best threshold
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.config import Augment
-from training.targets import yes_tags
+from training.feeding.targets import yes_tags
 
 GREY = (0.299, 0.587, 0.114)
 

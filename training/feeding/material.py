@@ -11,13 +11,14 @@ import numpy as np
 from tagger.preprocess import Preprocess
 from tagger.release import ReleaseFolder
 from tagger.vocabulary import Vocabulary
-from training import dataset, pictures, targets
-from training.augment import flippable
+from training import dataset
 from training.config import Recipe
 from training.dataset import DatasetFolder, Rows
-from training.pictures import Ahead, Decoded, Source, Streamed, Unreadable
+from training.feeding import pictures, targets
+from training.feeding.augment import flippable
+from training.feeding.pictures import Ahead, Decoded, Source, Streamed, Unreadable
+from training.feeding.targets import Row, Targets
 from training.run import RunFolder
-from training.targets import Row, Targets
 
 FEWEST_FOR_HOLDING_OUT = 50
 FEWEST_TO_CHOOSE_BY = 50  # complete validation pictures

@@ -11,10 +11,10 @@ import numpy as np  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 from tagger.vocabulary import Vocabulary  # noqa: E402
-from training import calibration, scores  # noqa: E402
-from training.judging import JudgedSplit, last_stage  # noqa: E402
 from training.run import RunFolder  # noqa: E402
-from training.scores import GRID, Curves  # noqa: E402
+from training.scoring import calibration, scores  # noqa: E402
+from training.scoring.judging import JudgedSplit, last_stage  # noqa: E402
+from training.scoring.scores import GRID, Curves  # noqa: E402
 
 FILES = {
     "plot-thresholds.png": "F1 at every threshold",

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from training import calibration
-from training.calibration import STEP, LogitCounts
+from training.scoring import calibration
+from training.scoring.calibration import STEP, LogitCounts
 
 TAGS, ROWS = 4, 300
 
