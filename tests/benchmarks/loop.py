@@ -132,7 +132,8 @@ def worker_rate(client: Client, site: stack.Site, pictures: list[Path]) -> tuple
     answers = [client.send(picture) for picture in pictures]
     wait_until_tagged(site)
     script = (
-        "from gallery.models import Post, Prediction, TaggingRun; from gallery import profiles, retagging;"
+        "from gallery.models import Post, Prediction, TaggingRun;"
+        "from gallery import profiles; from gallery.releases import retagging;"
         "import time; began = time.monotonic();"
         "run = retagging.start('all', '', None, profiles.resolve(None));"
         "total = run.total\n"
