@@ -148,7 +148,7 @@ def _scopes(
         return [settled.exclude(Exists(Prediction.objects.filter(post=OuterRef("pk"), release=release)))]
     if scope != "search":
         raise RetaggingError(f"The scope {scope} is not known: choose all, search or older.")
-    ids = list(search.matching_ids(query, thresholds, viewer=user))
+    ids = list(search.matching_ids(query, thresholds, viewer=user, in_order=False))
     return [settled.filter(pk__in=ids[start : start + _CHUNK]) for start in range(0, len(ids), _CHUNK)]
 
 
