@@ -51,7 +51,7 @@ class PageRows:
             tag_ids[post_id] = np.array(ids, np.int64)
             confidences[post_id] = np.frombuffer(bytes(packed)[1:], np.uint8)
             wanted.update(tag_ids[post_id][confidences[post_id] >= least].tolist())
-        return cls(tag_ids, confidences, _tags(wanted))
+        return cls(tag_ids, confidences, _tags(wanted) if tag_ids else {})
 
     def on(self, post_id: int, thresholds: Thresholds) -> list[KnownTag]:
         """The post's tags that are on, most confident first."""

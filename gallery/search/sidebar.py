@@ -45,6 +45,8 @@ def on_frequency(post_ids: Iterable[int], thresholds: Thresholds) -> Counter[int
 
 def _counts(tags: Sequence[KnownTag], thresholds: Thresholds) -> dict[int, int]:
     """Posts on which each tag is on, by the database: the histograms don't leave it."""
+    if not tags:
+        return {}
     with connection.cursor() as cursor:
         cursor.execute(
             "select t.id, (select sum(posts) from unnest(t.histogram[w.byte + 1:]) posts)"
