@@ -100,13 +100,13 @@ def _write(ids: list[int], made: list[TagIndex]) -> None:
         unique_fields=["post"],
         update_fields=["tag_ids", "confidences", "rating", "overruled", "updated_at"],
     )
-    change = TagChange()
+    changes = []
     for post_id in before.keys() | after.keys():
         old, new = before.get(post_id, set()), after.get(post_id, set())
-        change.gone += old - new
-        change.come += new - old
-    if change.gone or change.come:
-        change.save()
+        if old != new:
+            changes.append(TagChange(gone=list(old - new), come=list(new - old)))
+    # A row each: those of several posts would be compressed and stored apart.
+    TagChange.objects.bulk_create(changes)
 
 
 def _entries(row: TagIndex) -> set[int]:
@@ -153,11 +153,11 @@ class Rules:
                 else:
                     rules.implications.setdefault(tag_id, set()).add(target_id)
             frontier = reached - seen
-        # By indexes that hold these few alone: reading the row of every tag would be a third of a write's cost.
-        deprecated = Tag.objects.filter(deprecated=True, id__in=seen)
-        rules.deprecated = set(deprecated.values_list("id", flat=True))
-        rated = Tag.objects.filter(category=Category.RATING, name__in=_RATINGS).values_list("id", "name")
-        rules.ratings = {tag_id: _RATINGS[name] for tag_id, name in rated if tag_id in seen}
+        for tag_id, name in _special():
+            if tag_id in seen and name in _RATINGS:
+                rules.ratings[tag_id] = _RATINGS[name]
+            elif tag_id in seen and name is None:
+                rules.deprecated.add(tag_id)
         return rules
 
     def canonical(self, tag_id: int) -> int:
@@ -195,6 +195,20 @@ def _leads(tag_ids: Iterable[int]) -> list[tuple[int, int, bool]]:
             "select tag.id, alias.tag_id, true from tag_alias alias join tag using (name) where tag.id = any(%s)"
             " union all select tag_id, implied_id, false from tag_implication where tag_id = any(%s)",
             [ids, ids],
+        )
+        return cursor.fetchall()
+
+
+def _special() -> list[tuple[int, str | None]]:
+    """Every deprecated tag, with None, and the rating tags, with their names.
+
+    By indexes that hold these few alone: naming the tags of some posts would take a fifth of a write's cost.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select id, null from tag where deprecated union all"
+            " select id, name from tag where name = any(%s) and category = %s",
+            [list(_RATINGS), int(Category.RATING)],
         )
         return cursor.fetchall()
 

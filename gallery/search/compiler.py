@@ -17,7 +17,7 @@ from gallery.search.nodes import And, Metatag, Node, Not, Tag, Wildcard, leaves
 from gallery.search.orders import ORDERS, Order, order_named, stale_cursor
 from gallery.search.parser import parse
 from gallery.search.planner import Plan, Stretch, Walk, Way
-from gallery.search.predicates import FALSE, TRUE, Predicate, both, either, neither, simple
+from gallery.search.predicates import FALSE, TRUE, Masks, Predicate, both, either, neither, simple
 from gallery.search.running import Planned, run, run_together
 from gallery.search.scopes import Viewer, asks_for_deleted, expanded, scoped, with_deleted
 from gallery.search.terms import Context
@@ -62,13 +62,20 @@ class Query:
     thresholds: Thresholds = field(default_factory=lambda: Thresholds(1))
     source: Sql | None = None  # what stands for the index when deleted posts are asked for
     whole: bool = False  # every match is wanted, whatever its place costs
+    masks: Masks | None = field(default=None, repr=False, compare=False)
 
     def plan(self, walk: Walk | None) -> Plan:
         """How to find the posts of a walk, or all posts (None)."""
         if self.source:
             return Plan((Stretch(Way.FREE),), self.predicate)
-        seen = None if self.forced else sample.current()
-        return planner.choose(self.predicate, seen, walk, self.forced)
+        return planner.choose(self.predicate, None if self.forced else self._sampled(), walk, self.forced)
+
+    def _sampled(self) -> Masks | None:
+        """What the sample says of the search, worked out once for its rows and its count."""
+        seen = sample.current()
+        if seen is None or self.masks is None or self.masks.sample is not seen:
+            self.masks = Masks(seen) if seen else None
+        return self.masks
 
     def walk(self, wanted: int, beyond: tuple[Any, ...] | None = None, backwards: bool = False) -> Walk | None:
         """Reading in this order behind a row; None where all matches have to be sorted."""

@@ -19,7 +19,9 @@ from gallery.search.scopes import Viewer
 EXACT_COST = 15_000.0  # microseconds that an exact count may cost,
 _EXACT_COST_OF_UNSURE = 75_000.0  # and where an estimate is unsure
 _SURE = 0.025  # standard error of a good estimate: nineteen of twenty are less than twice as far off
-_DEAR_TIMEOUT_MS = 300  # milliseconds that a count may take whose cost is not known
+# Milliseconds that a page waits for an exact count where the machine is busy: with an estimate at hand, or without.
+_PATIENCE_MS = 100
+_PATIENCE_WITHOUT_MS = 300
 
 
 class Count(NamedTuple):
@@ -41,15 +43,15 @@ def count(text: str, thresholds: Thresholds, *, viewer: Viewer = None, page: Pag
     else:
         query = prepare(text, thresholds, viewer=viewer)
     plan = query.plan(None)
-    if plan.cost <= EXACT_COST:
-        number = _in_time(query, plan, TIMEOUT_MS)
-    elif (number := _kept(query.predicate)) is None:
-        estimate = _estimate(query, plan)
-        if estimate is None or (estimate.error > _SURE and plan.cost <= _EXACT_COST_OF_UNSURE):
-            number = _in_time(query, plan, _DEAR_TIMEOUT_MS)
-        if number is None:
-            return Count(round(estimate.number if estimate else plan.matches), False)
-    return Count(round(plan.matches), False) if number is None else Count(number, True)
+    cheap = plan.cost <= EXACT_COST
+    if not cheap and (number := _kept(query.predicate)) is not None:
+        return Count(number, True)
+    estimate = None if cheap else _estimate(query, plan)
+    unsure = estimate is None or (estimate.error > _SURE and plan.cost <= _EXACT_COST_OF_UNSURE)
+    if unsure and (number := _in_time(query, plan)) is not None:
+        return Count(number, True)
+    estimate = estimate or _estimate(query, plan)
+    return Count(round(estimate.number if estimate else plan.matches), False)
 
 
 def _estimate(query: Query, plan: Plan) -> Estimate | None:
@@ -82,8 +84,13 @@ def _kept(predicate: Predicate) -> int | None:
     return sum(histogram[predicate.byte :]) if histogram else None
 
 
-def _in_time(query: Query, plan: Plan, timeout: int) -> int | None:
+def _in_time(query: Query, plan: Plan) -> int | None:
     """The exact number, unless it takes too long: a page never waits for its count."""
+    timeout = TIMEOUT_MS  # of a small site nothing is known
+    if plan.sample is not None:
+        timeout = _PATIENCE_MS if known_to_sample(query.predicate) else _PATIENCE_WITHOUT_MS
+    elif plan.matches:
+        timeout = _PATIENCE_WITHOUT_MS
     try:
         return query.count(plan, timeout)
     except SearchError:

@@ -132,14 +132,13 @@ class Walk:
         return not (self.along or self.lots or self.weighed)
 
 
-def choose(predicate: Predicate, sample: Sample | None, walk: Walk | None, forced: Way | None = None) -> Plan:
-    """The plan for a walk, or for all matches (None). No sample means a small site."""
+def choose(predicate: Predicate, masks: Masks | None, walk: Walk | None, forced: Way | None = None) -> Plan:
+    """The plan for a walk, or for all matches (None). No masks of a sample mean a small site."""
     if forced is not None:
         return Plan(_forced(forced, predicate, walk), predicate)
-    if sample is None:
+    if masks is None:
         return Plan((Stretch(Way.FREE),), predicate)
-    masks = Masks(sample)
-    found = masks.of(predicate)
+    sample, found = masks.sample, masks.of(predicate)
     matches = float(np.count_nonzero(found)) * sample.scale
     predicate = masks.sorted(predicate)
     if has_index(predicate):

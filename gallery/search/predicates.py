@@ -170,6 +170,7 @@ class Masks:
     def __init__(self, sample: Sample) -> None:
         self.sample = sample
         self._known: dict[tuple[Predicate, bool], np.ndarray] = {}
+        self._numbers: dict[Predicate, int] = {}
 
     def of(self, predicate: Predicate, unknown: bool = True) -> np.ndarray:
         """A bool array, not to be changed. What the sample can't tell is assumed to be `unknown`."""
@@ -226,9 +227,14 @@ class Masks:
         return total
 
     def _matches(self, predicate: Predicate) -> int:
-        if isinstance(predicate, On):
-            return self.sample.count_on(predicate.tag_id, predicate.byte)
-        return int(np.count_nonzero(self.of(predicate)))
+        if predicate not in self._numbers:
+            by_tag = isinstance(predicate, On)
+            self._numbers[predicate] = (
+                self.sample.count_on(predicate.tag_id, predicate.byte)
+                if by_tag
+                else int(np.count_nonzero(self.of(predicate)))
+            )
+        return self._numbers[predicate]
 
 
 def mask(predicate: Predicate, sample: Sample) -> np.ndarray:

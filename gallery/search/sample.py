@@ -54,7 +54,8 @@ class Sample:
         return self.total / self.size if self.size else 1.0
 
     def _entries(self, tag_id: int) -> slice:
-        place = int(np.searchsorted(self.tag_ids, tag_id))
+        # In the array's own type: for another, all of it would be converted.
+        place = int(np.searchsorted(self.tag_ids, np.int32(tag_id)))
         if place == len(self.tag_ids) or self.tag_ids[place] != tag_id:
             return slice(0, 0)
         return slice(int(self.starts[place]), int(self.starts[place + 1]))
@@ -87,7 +88,9 @@ class Sample:
         return (entries.stop - entries.start) * self.scale
 
     def rated(self, ratings: Iterable[int]) -> np.ndarray:
-        return np.isin(self.ratings, list(ratings))
+        wanted = np.zeros(256, bool)
+        wanted[np.fromiter(ratings, np.int8).view(np.uint8)] = True
+        return wanted[self.ratings.view(np.uint8)]
 
     def column(self, name: str) -> np.ndarray:
         return self.columns[name]

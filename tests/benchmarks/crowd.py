@@ -15,10 +15,25 @@ CLIENTS, SECONDS, RETAGS_A_SECOND, BATCH = 8, 30.0, 50, 10
 PAUSE = 0.1  # seconds from a client's page to its next
 
 
-class Crowd(NamedTuple):
-    """Wall milliseconds of each page (rows and count), how many posts were tagged again, and what no page saw."""
+class Seen(NamedTuple):
+    """A page with its count, in milliseconds: the whole, its two halves, and where the time went.
 
-    pages: list[float]
+    `cpu` is the client's and its backend's, `queued` what both waited for a free core; `at` are seconds from the start.
+    """
+
+    text: str
+    at: float
+    wall: float
+    rows: float
+    count: float
+    cpu: float
+    queued: float
+
+
+class Crowd(NamedTuple):
+    """Every page, how many posts were tagged again, and how many of these the next search did not see."""
+
+    pages: list[Seen]
     retagged: int
     unseen: int
 
@@ -40,7 +55,7 @@ def run(texts: Sequence[tuple[str, int]], profiles: Sequence[Any], posts: int) -
         answers = [results.get(timeout=SECONDS * 10) for _ in workers]
         for worker in workers:
             worker.join()
-    pages = [wall for kind, answer in answers if kind == "client" for wall in answer]
+    pages = [Seen(*page) for kind, answer in answers if kind == "client" for page in answer]
     retagged, unseen = next(answer for kind, answer in answers if kind == "writer")
     return Crowd(pages, retagged, unseen)
 
@@ -51,17 +66,22 @@ def _client(number: int, texts: Any, numbers: Any, begin: Any, end: Any, results
     from gallery.profiles import Thresholds
 
     profiles = [Thresholds(*each) for each in numbers]
-    chance, walls = np.random.default_rng(number), []
+    chance, pages = np.random.default_rng(number), []
     search.count("", profiles[0])  # the sample is read once a process
+    meter = stage.Meter(stage.backend_pid())
     begin.wait()
+    start = time.perf_counter()
     while not end.is_set():
         text, profile = texts[chance.integers(len(texts))]
         began = time.perf_counter()
-        page = search.find(text, profiles[profile])
-        search.count(text, profiles[profile], page=page)
-        walls.append((time.perf_counter() - began) * 1000)
+        with meter.measure():
+            page = search.find(text, profiles[profile])
+            found = time.perf_counter()
+            search.count(text, profiles[profile], page=page)
+        rows = (found - began) * 1000
+        pages.append((text, began - start, meter.wall_ms, rows, meter.wall_ms - rows, meter.cpu_ms, meter.queued_ms))
         time.sleep(PAUSE)
-    results.put(("client", walls))
+    results.put(("client", pages))
 
 
 def _writer(posts: int, begin: Any, end: Any, results: Any) -> None:
@@ -97,11 +117,14 @@ def use_another_release() -> None:
 
 
 def retag(post_ids: Sequence[int], chance: np.random.Generator, extra: int = 0) -> None:
-    """These posts by another release: each confidence a little different, a few doubtful tags gone and others come."""
-    from django.db import transaction
+    """These posts by another release."""
+    write(predicted_again(post_ids, chance, extra))
 
+
+def predicted_again(post_ids: Sequence[int], chance: np.random.Generator, extra: int = 0) -> list[Any]:
+    """What another release says: each confidence a little different, a few doubtful tags gone and others come."""
     from gallery.index import indexing
-    from gallery.models import Prediction, Release
+    from gallery.models import Release
 
     release = Release.objects.get(active=True)
     rows = list(indexing.current_predictions(post_ids))
@@ -118,6 +141,16 @@ def retag(post_ids: Sequence[int], chance: np.random.Generator, extra: int = 0) 
         row.tag_ids = sorted(tags)
         row.confidences = bytes(tags[tag] for tag in row.tag_ids)
         row.pk = None
+    return rows
+
+
+def write(rows: Sequence[Any]) -> None:
+    """Predictions, and with them the index: what a worker does with a batch."""
+    from django.db import transaction
+
+    from gallery.index import indexing
+    from gallery.models import Prediction
+
     with transaction.atomic():
         Prediction.objects.bulk_create(
             rows,
@@ -125,4 +158,4 @@ def retag(post_ids: Sequence[int], chance: np.random.Generator, extra: int = 0) 
             unique_fields=["post", "release"],
             update_fields=["tag_ids", "confidences", "created_at"],
         )
-        indexing.rebuild(post_ids)
+        indexing.rebuild(row.post_id for row in rows)

@@ -23,7 +23,7 @@ from tests.benchmarks.queries import Query, Reference, make_queries
 BALANCED = 89  # 0.35 as a byte
 TIMEOUT_MS = 3000
 COUNT_TIMEOUT_MS = 1000  # Danbooru's
-RETAGGED = 400
+RETAGGED, BATCH, ROUNDS = 400, 8, 5  # posts in a round, as many in a transaction, rounds
 PEERS = {
     "danbooru": (peers.fill_danbooru, peers.danbooru_sql, peers.danbooru_count_sql),
     "szurubooru": (peers.fill_szurubooru, peers.szurubooru_sql, peers.count_sql),
@@ -57,14 +57,6 @@ class Results:
         return [self.name, *cpu, *wall, self.timeouts, self.wrong]
 
 
-def backend_pid() -> int:
-    from django.db import connection
-
-    with connection.cursor() as cursor:
-        cursor.execute("select pg_backend_pid()")
-        return int(cursor.fetchone()[0])
-
-
 def run_ours(
     queries: list[Query], collection: Collection, reference: Reference
 ) -> tuple[Results, Results, list[float]]:
@@ -73,7 +65,7 @@ def run_ours(
 
     pages, counts, errors = Results("ours, page"), Results("ours, count"), []
     profiles = profiles_in_rotation()
-    pid, categories = backend_pid(), collection.world.categories
+    pid, categories = stage.backend_pid(), collection.world.categories
     search.find("", profiles[0])  # the sample is read once a process
     for number, query in enumerate(queries):
         thresholds = profiles[number % len(profiles)]
@@ -155,7 +147,7 @@ class Cost:
 
     def __init__(self, posts: int) -> None:
         self.posts, self.cpu, self.wal = posts, 0.0, 0.0
-        self._server = stage.Meter(backend_pid())
+        self._server = stage.Meter(stage.backend_pid())
 
     @contextmanager
     def measure(self) -> Iterator[None]:
@@ -172,20 +164,30 @@ class Cost:
             return int(cursor.fetchone()[0])
 
 
-def retag_cost(collection: Collection) -> tuple[Cost, Cost]:
-    """One post whose new prediction and index row are written, and its part of what the sweep does with them later."""
+def retag_cost(collection: Collection) -> tuple[list[Cost], list[Cost]]:
+    """Rounds of posts whose new prediction and index row are written, and of what the sweep does with them later.
+
+    A worker writes in batches, on a connection that it has long had: the first round does not count.
+    """
     from gallery.index import histograms, partitions
 
     chance = np.random.default_rng(3)
-    chosen = (chance.choice(collection.posts, RETAGGED, replace=False) + 1).tolist()
     crowd.use_another_release()
-    at_once, later = Cost(RETAGGED), Cost(RETAGGED)
-    with at_once.measure():
-        for first in range(0, len(chosen), 8):  # a worker writes batches
-            crowd.retag(chosen[first : first + 8], chance)
-    with later.measure():
-        partitions.tidy()
-        histograms.refresh()
+    at_once, later = [], []
+    for number in range(1 + ROUNDS):
+        chosen = (chance.choice(collection.posts, RETAGGED, replace=False) + 1).tolist()
+        batches = [chosen[first : first + BATCH] for first in range(0, RETAGGED, BATCH)]
+        made = [crowd.predicted_again(batch, chance) for batch in batches]
+        costs = Cost(RETAGGED), Cost(RETAGGED)
+        with costs[0].measure():
+            for rows in made:
+                crowd.write(rows)
+        with costs[1].measure():
+            partitions.tidy()
+            histograms.refresh()
+        if number:
+            at_once.append(costs[0])
+            later.append(costs[1])
     return at_once, later
 
 
@@ -214,10 +216,9 @@ def main() -> None:
     size = index_bytes(asked.posts, url)
     print_ours(asked.posts, pages, counts, errors)
     stage.table("bytes a post", ("table", "rows", "indexes"), sizes(asked.posts, url))
-    orders.run(collection, reference, profiles_in_rotation()[0], backend_pid())
-    retag, later = retag_cost(collection)
-    for what, cost in (("one post tagged again", retag), ("and its part of the next sweep", later)):
-        print(f"\n{what}: {cost.cpu:.2f} ms of the server's CPU, {cost.wal / 1000:.1f} kB of log", flush=True)
+    orders.run(collection, reference, profiles_in_rotation()[0], stage.backend_pid())
+    at_once, later = retag_cost(collection)
+    retag = print_costs({"tagged again": at_once, "its part of the next sweep": later})
     if not asked.no_crowd:
         print_crowd(run_crowd(queries, collection))
     all_results, last = [pages, counts], {"page": pages}
@@ -251,10 +252,27 @@ def print_ours(posts: int, pages: Results, counts: Results, errors: list[float])
         stage.table("counts that are not exact", ("", "p50", "p95", "max"), shown)
 
 
+def print_costs(costs: dict[str, list[Cost]]) -> Cost:
+    """Middle, lowest and highest of the rounds; returns the middle one of the first work."""
+    rows, middle = [], []
+    for what, rounds in costs.items():
+        rounds = sorted(rounds, key=lambda cost: cost.cpu)
+        middle.append(rounds[len(rounds) // 2])
+        log = [cost.wal / 1000 for cost in rounds]
+        rows.append([what, middle[-1].cpu, rounds[0].cpu, rounds[-1].cpu, middle[-1].wal / 1000, min(log), max(log)])
+    head = ("", "cpu ms, middle", "lowest", "highest", "log kB, middle", "lowest", "highest")
+    stage.table(f"one post, in {ROUNDS} rounds of {RETAGGED}: the server's part", head, rows)
+    return middle[0]
+
+
 def print_crowd(found: crowd.Crowd) -> None:
     title = f"{crowd.CLIENTS} clients, {found.retagged / crowd.SECONDS:.0f} posts tagged again a second, ms"
-    shown = [[f"{len(found.pages):,} pages with counts", *stage.percentiles(found.pages), found.unseen]]
+    walls = [page.wall for page in found.pages]
+    shown = [[f"{len(walls):,} pages with counts", *stage.percentiles(walls), found.unseen]]
     stage.table(title, ("", "wall p50", "p95", "max", "writes unseen"), shown)
+    longest = sorted(found.pages, key=lambda page: -page.wall)[:8]
+    shown = [[page.text[:60], page.wall, page.rows, page.count, page.cpu, page.queued, page.at] for page in longest]
+    stage.table("the longest of them", ("", "wall", "rows", "count", "cpu", "no free core", "at s"), shown)
 
 
 def summary(last: dict[str, Results], counts: Results, cpu: float, wal: float, bytes_a_post: float) -> dict[str, float]:

@@ -58,28 +58,50 @@ def join_django() -> None:
     django.setup()
 
 
+def backend_pid() -> int:
+    """The process of the database's that serves this thread."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_backend_pid()")
+        return int(cursor.fetchone()[0])
+
+
 class Meter:
-    """CPU milliseconds of this process and of one Postgres backend, and wall time, of a piece of work."""
+    """CPU milliseconds of this process and of one Postgres backend, and wall time, of a piece of work.
+
+    `queued_ms` is how long both were ready to run and no core was free.
+    """
 
     def __init__(self, backend_pid: int | None = None) -> None:
-        self._schedstat = Path(f"/proc/{backend_pid}/schedstat") if backend_pid else None
-        self.cpu_ms = self.wall_ms = 0.0
+        self._server = Path(f"/proc/{backend_pid}/schedstat") if backend_pid else None
+        self._client = Path("/proc/self/schedstat")
+        self.cpu_ms = self.wall_ms = self.queued_ms = 0.0
 
     def server_cpu(self) -> float:
         """Milliseconds that the backend has been on a CPU so far."""
-        return int(self._schedstat.read_text().split()[0]) / 1e6 if self._schedstat else 0.0
+        return _scheduled(self._server)[0]
 
     def _cpu(self) -> float:
         return time.process_time() * 1000 + self.server_cpu()
 
+    def _queued(self) -> float:
+        return _scheduled(self._client)[1] + _scheduled(self._server)[1]
+
     @contextmanager
     def measure(self) -> Iterator[None]:
-        cpu, wall = self._cpu(), time.perf_counter()
+        queued, cpu, wall = self._queued(), self._cpu(), time.perf_counter()
         try:
             yield
         finally:
             self.wall_ms = (time.perf_counter() - wall) * 1000
-            self.cpu_ms = self._cpu() - cpu
+            self.cpu_ms, self.queued_ms = self._cpu() - cpu, self._queued() - queued
+
+
+def _scheduled(file: Path | None) -> tuple[float, float]:
+    """Milliseconds on a core, and milliseconds ready and without one."""
+    ran, waited = file.read_text().split()[:2] if file else (0, 0)
+    return int(ran) / 1e6, int(waited) / 1e6
 
 
 def percentiles(values: Sequence[float]) -> tuple[float, float, float]:

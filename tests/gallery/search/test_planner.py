@@ -13,7 +13,7 @@ from gallery import search
 from gallery.index import histograms
 from gallery.models import Tag, TagIndex
 from gallery.profiles import Thresholds
-from gallery.search import sample
+from gallery.search import counts, sample
 from gallery.search.compiler import prepare
 from gallery.search.estimating import estimated
 from gallery.search.planner import MOST_WEIGHED, Walk, Way
@@ -134,6 +134,15 @@ def test_counts_are_exact_when_they_say_so(site):
         assert search.count("usual", HALF) == (cursor.fetchone()[0], True)
     assert search.count("", HALF) == (POSTS, True)
     assert search.count("no_such_tag", HALF) == (0, True)
+
+
+def test_a_page_does_not_wait_for_its_count(site, monkeypatch):
+    exact = search.count("common usual", HALF)
+    assert exact.exact
+    monkeypatch.setattr(counts, "_PATIENCE_MS", 1)
+    number, is_exact = search.count("common usual", HALF)
+    assert not is_exact
+    assert number == pytest.approx(exact.number, rel=0.01)  # of so few posts the sample has all
 
 
 def test_only_the_newest_matches_are_put_in_an_order_that_takes_counting(site):
