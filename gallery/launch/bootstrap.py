@@ -133,6 +133,15 @@ def install() -> None:
         sys.exit(str(error))
 
 
+def keep_bytecode(folder: Path) -> None:
+    """Where Python is told to write no bytecode beside the sources, keep it in the environment instead.
+
+    With none at all each of the site's processes compiles every package again, some 15 seconds of CPU a start.
+    """
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+        os.environ.setdefault("PYTHONPYCACHEPREFIX", str(folder / "bytecode"))
+
+
 def enter(argv: list[str], torch: installing.Torch, dev: bool) -> None:
     """Return inside an interpreter that has everything: this one, or by starting again in ours."""
     folder = environment_folder(torch)
@@ -140,6 +149,7 @@ def enter(argv: list[str], torch: installing.Torch, dev: bool) -> None:
     if not inside and has_everything(dev):
         return
     ensure(folder, torch, dev)
+    keep_bytecode(folder)
     if not inside:
         os.environ.pop("PYTHONHOME", None)
         python = str(folder / "bin/python")

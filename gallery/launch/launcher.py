@@ -114,8 +114,11 @@ class Launcher:
         began = time.monotonic()
         self._start_servers()
         link = self._prepare()
-        self._start_services()
-        self._await_page()
+        self._make_services()
+        self.services[0].start()
+        self._await_page()  # alone on the processor, so that people can look while the workers start
+        for service in self.services[1:]:
+            service.start()
         if self.servers:
             self.servers.announce(self.address)
         say(f"\nManabooru runs at {self.address}/  (started in {time.monotonic() - began:.1f} s)")
@@ -149,7 +152,8 @@ class Launcher:
             raise LaunchError("The site could not be prepared: the reason is in the lines above.")
         return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
-    def _start_services(self) -> None:
+    def _make_services(self) -> None:
+        """What runs beside the servers, the web server first."""
         assert self.servers
         beat = celery("beat", "--schedule", str(self.servers.sockets / "beat"), "--loglevel", "WARNING")
         own = (
@@ -162,8 +166,6 @@ class Launcher:
             *tagging.services(self.logs),
             *(Service(name, argv, self.logs / f"{name.split()[0]}.log") for name, argv in own),
         ]
-        for service in self.services:
-            service.start()
 
     def _await_page(self) -> None:
         web, deadline = self.services[0], time.monotonic() + ANSWER_SECONDS

@@ -198,3 +198,16 @@ def test_commands_tell_their_words(tmp_path):
     result = subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path / "data"), check=True)
     assert "up [--demo]" in result.stdout
     assert "migrate" in result.stdout
+
+
+def test_bytecode_goes_into_the_environment_where_none_may_lie_beside_sources(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", "")
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX")
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    (sources / "slow.py").write_text("x = 1\n")
+    bootstrap.keep_bytecode(tmp_path / "environment")
+    subprocess.run([sys.executable, "-c", "import slow"], cwd=sources, check=True)
+    assert list((tmp_path / "environment/bytecode").rglob("slow.*.pyc"))
+    assert [path.name for path in sources.iterdir()] == ["slow.py"]
