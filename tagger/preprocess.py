@@ -117,14 +117,15 @@ class Preprocess:
         """RGB of any size to RGB of size x size."""
         if self.geometry == "square" and max(image.size) ** 2 <= LARGEST_SQUARE:
             return self.centred(image, max(image.size)).resize((self.size, self.size), FILTERS[self.filter])
-        width, height, scale = image.info.get(DRAFTED, (*image.size, 1))
-        box = (0, 0, width / scale, height / scale)  # the last row and column may reach beyond the picture
-        if box[2] > image.width or box[3] > image.height or (width > height) != (image.width > image.height):
-            box = (0, 0, *image.size)
-            if scale > 1:  # it was turned upright since
-                width, height = height, width
-        resized = image.resize(self.inner_size(width, height), FILTERS[self.filter], box)
-        return self.centred(resized, self.size)
+        if DRAFTED not in image.info:
+            return self.centred(image.resize(self.inner_size(*image.size), FILTERS[self.filter]), self.size)
+        from tagger.drafted import resize  # torch takes seconds to load, and only large pictures need it
+
+        width, height, scale = image.info[DRAFTED]
+        part = width / scale, height / scale  # the last row and column may reach beyond the picture
+        if part[0] > image.width or part[1] > image.height or (width > height) != (image.width > image.height):
+            part, width, height = image.size, height, width  # it was turned upright since
+        return self.centred(resize(image, self.inner_size(width, height), self.filter, part), self.size)
 
     def centred(self, image: Image.Image, side: int) -> Image.Image:
         """RGB in the middle of a square of the pad colour; an odd slack goes to the right and bottom."""

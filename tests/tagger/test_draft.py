@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from tagger import drafted
 from tagger.inference import Predictor
-from tagger.preprocess import Preprocess
+from tagger.preprocess import FILTERS, Preprocess
 from tests.tagger import releases
 from training.config import Data
 from training.feeding import pictures
@@ -63,6 +64,28 @@ def test_the_picture_lies_where_it_lay(geometry: str, orientation: int) -> None:
     assert 0 < difference.mean() < (1.5 if orientation > 1 else 0.6)
     if geometry == "letterbox":  # its edge is where it was
         assert ((whole.max(axis=0) > 20).any(axis=0) == (drafted.max(axis=0) > 20).any(axis=0)).all()
+
+
+@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize(
+    ("size", "wanted", "part"),
+    [
+        ((724, 1024), (362, 512), (724, 1024)),
+        ((607, 1050), (74, 128), (606.5, 1050)),
+        ((877, 621), (512, 362), (877, 620.25)),
+        ((1024, 2), (128, 1), (1024, 1.5)),
+        ((300, 200), (64, 42), (300, 200)),
+    ],
+)
+def test_a_drafted_picture_is_resized_as_pillow_does(
+    name: str, size: tuple[int, int], wanted: tuple[int, int], part: tuple[float, float]
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    image = Image.fromarray(noise)
+    found = np.asarray(drafted.resize(image, wanted, name, part)).astype(int)
+    apart = np.abs(found - np.asarray(image.resize(wanted, FILTERS[name], (0, 0, *part))))
+    assert apart.max() <= 1
+    assert (apart > 0).mean() < 0.01
 
 
 def test_other_files_stay_whole() -> None:
