@@ -24,7 +24,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, metavar="RELEASE", help="the release folder to write")
     parser.add_argument("--download", action="store_true", help="get the files first, into --from or beside --out")
     parser.add_argument("--repository", help="another one of the same kind, such as SmilingWolf/wd-swinv2-tagger-v3")
-    parser.add_argument("--revision", help="commit, tag or branch to download")
+    parser.add_argument("--revision", help="commit, tag or branch to download (default: a pinned commit)")
     parser.add_argument("--endpoint", help="address of another hub that speaks the same language")
     parser.add_argument("--stages", choices=("full", "initial"), default="full", help="of camie-v1 (default: full)")
     parser.add_argument("--descriptor", type=Path, help="JSON file, for onnx; tagger/descriptor.py explains it")
@@ -95,9 +95,7 @@ def wanted(options: argparse.Namespace) -> Published:
     published = PUBLISHED[options.kind]
     if options.kind == "camie-v1" and options.stages == "initial":
         published = replace(published, files=(("model_initial.safetensors",), *published.files[1:]))
-    if options.repository in (None, published.repository):
-        return published
-    return replace(published, repository=options.repository, revision="main")  # the pinned one is not of this one
+    return replace(published, repository=options.repository or published.repository)
 
 
 def read_descriptor(options: argparse.Namespace) -> dict[str, Any]:

@@ -1,15 +1,23 @@
 """Gets published files from the Hugging Face hub into a folder: one commit, resumable, each file checked.
 
 An interrupted download goes on where it stopped when started again. What is there already and whole is not fetched.
+Until it is done a file says which commit it is of, so that it goes on with that one when its branch has moved on:
+
+    .download.json   {"repository": "Camais03/camie-tagger", "asked": "main", "commit": "9afb19b..."}
 """
 
 import hashlib
+import json
+import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tagger.importing.published import Published
+from tagger.importing.published import BRANCH, Published
 from tagger.release import ReleaseError
+
+COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def download(
@@ -36,20 +44,28 @@ def download(
     )
 
     repository, revision = published.repository, revision or published.revision
+    begun = Begun(folder, repository, revision)
     try:
-        info = HfApi(endpoint=endpoint).model_info(repository, revision=revision, files_metadata=True)
+        wanted = begun.commit() or revision
+        info = HfApi(endpoint=endpoint).model_info(repository, revision=wanted, files_metadata=True)
+        commit = named_commit(repository, wanted, info.sha)
         there = {file.rfilename: file for file in info.siblings or []}
         names = choose_files(published, there)
-        tell(f"{repository} at commit {info.sha}")
+        tell(f"{repository} at commit {commit}")
+        begun.keep(commit)
         plan({name: there[name].size or 0 for name in names})
         for name in names:
-            _fetch(repository, info.sha, there[name], folder, endpoint, tell)
+            _fetch(repository, commit, there[name], folder, endpoint, tell)
+        begun.forget()
     except GatedRepoError as error:
         raise ReleaseError(
             f"{repository} is open only to people who accepted its terms; accept them on its page and set HF_TOKEN."
         ) from error
     except RevisionNotFoundError as error:
-        raise ReleaseError(f"{repository} has no revision {revision}; choose one with --revision.") from error
+        begun.forget()
+        raise ReleaseError(
+            f"{repository} has no revision {wanted}; choose one with --revision, such as --revision {BRANCH}."
+        ) from error
     except RepositoryNotFoundError as error:
         raise ReleaseError(f"There is no public repository {repository}; choose one with --repository.") from error
     except (httpx2.ConnectError, LocalEntryNotFoundError) as error:
@@ -59,7 +75,47 @@ def download(
         ) from error
     except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
         raise ReleaseError(f"The download stopped ({error}); start it again to go on where it stopped.") from error
-    return str(info.sha)
+    return commit
+
+
+def named_commit(repository: str, wanted: str, found: str | None) -> str:
+    """The commit that the hub answered with. Raises ReleaseError when another was asked for."""
+    if not found or (COMMIT.fullmatch(wanted) and found != wanted):
+        raise ReleaseError(
+            f"The hub answers with commit {found} of {repository} when asked for {wanted}; see that HF_ENDPOINT or"
+            " --endpoint names the right hub."
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What the folder says of a download that was not finished."""
+
+    folder: Path
+    repository: str
+    asked: str
+
+    @property
+    def file(self) -> Path:
+        return self.folder / ".download.json"
+
+    def commit(self) -> str | None:
+        """Of an earlier download of the same; None where there is none."""
+        try:
+            found = json.loads(self.file.read_text("utf-8"))
+            same = (found["repository"], found["asked"]) == (self.repository, self.asked)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return found["commit"] if same and COMMIT.fullmatch(str(found.get("commit"))) else None
+
+    def keep(self, commit: str) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        about = {"repository": self.repository, "asked": self.asked, "commit": commit}
+        self.file.write_text(json.dumps(about) + "\n", "utf-8")
+
+    def forget(self) -> None:
+        self.file.unlink(missing_ok=True)
 
 
 def choose_files(published: Published, there: Mapping[str, Any]) -> list[str]:

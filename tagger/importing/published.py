@@ -3,23 +3,38 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+# The commit that a download gets unless told: what other projects that use these taggers have pinned. At least two
+# independent ones agree on each but Camie v1's, which one names beside eight of the others, all as the rest have them.
+COMMITS = {
+    "Camais03/camie-tagger": "9afb19b5e21e7916f599edda74eb373cac63ba24",
+    "Camais03/camie-tagger-v2": "7d40c1b85b86ab4f607b2caf26b1b50c99db743e",
+    "SmilingWolf/wd-vit-tagger-v3": "790b0e92cefd2a0221451604e7831fe643ab7c4f",
+    "SmilingWolf/wd-swinv2-tagger-v3": "627aef95638667ddcaa3ac8ae625e88ea5b02f51",
+    "SmilingWolf/wd-convnext-tagger-v3": "d39e46de298d27340111b64965e20b8185c407e6",
+    "SmilingWolf/wd-vit-large-tagger-v3": "ae469aa2e4706a3af08d3673cf73a11d1add314c",
+    "SmilingWolf/wd-eva02-large-tagger-v3": "b25b82a03f7282e41aa2f257a52c7583b710bd1c",
+    "deepghs/pixai-tagger-v0.9-onnx": "d8cf666911a2c3d10d586d7823259192313c7eb7",
+    "fancyfeast/joytag": "6b7f16331a6ccf0fdce37d5a9564715f6e772b22",
+}
+BRANCH = "main"
+
 
 @dataclass(frozen=True)
 class Published:
-    """`files` lists what a download gets; of names in one tuple the first that is there. `optional` may be missing.
-
-    `revision` is a commit where one is known: those of other projects that pin it, at least two for each. Otherwise it
-    is a branch, and the commit that it stood for is written into the release; --revision then gets the same again.
-    """
+    """`files` lists what a download gets; of names in one tuple the first that is there. `optional` may be missing."""
 
     title: str
     repository: str
     files: tuple[tuple[str, ...], ...]
     licence: str = ""
-    revision: str = "main"
     optional: tuple[str, ...] = ("README.md",)
     model_file: str | None = "model.onnx"
     descriptor: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def revision(self) -> str:
+        """What a download gets: a commit, or the branch of a repository that is not in the list."""
+        return COMMITS.get(self.repository, BRANCH)
 
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -30,8 +45,6 @@ CAMIE_V1 = Published(
     title="Camie Tagger v1",
     repository="Camais03/camie-tagger",
     licence="GPL-3.0",
-    # Only the first digits of the refresh's commit are known (29b445b), and the hub wants all forty.
-    revision="main",
     files=(
         ("model_refined.safetensors",),
         ("metadata.json", "model/metadata.json"),
@@ -45,7 +58,6 @@ CAMIE_V2 = Published(
     title="Camie Tagger v2",
     repository="Camais03/camie-tagger-v2",
     licence="GPL-3.0",
-    revision="7f3e05b647ef227c6a011e93d6324fbce7d3b251",
     files=(("camie-tagger-v2.onnx",), ("camie-tagger-v2-metadata.json",)),
     model_file="camie-tagger-v2.onnx",
     descriptor={
@@ -78,7 +90,6 @@ WD_V3 = Published(
     title="WD Tagger v3",
     repository="SmilingWolf/wd-vit-tagger-v3",
     licence="Apache-2.0",
-    revision="790b0e92cefd2a0221451604e7831fe643ab7c4f",
     files=(("model.onnx",), ("selected_tags.csv",)),
     descriptor={
         "input": {
@@ -101,7 +112,6 @@ WD_V3 = Published(
 PIXAI_V0_9 = Published(
     title="PixAI Tagger v0.9",
     repository="deepghs/pixai-tagger-v0.9-onnx",
-    revision="d8cf666911a2c3d10d586d7823259192313c7eb7",
     files=(("model.onnx",), ("selected_tags.csv",)),
     descriptor={
         "input": {
@@ -128,7 +138,6 @@ JOYTAG = Published(
     title="JoyTag",
     repository="fancyfeast/joytag",
     licence="Apache-2.0",
-    revision="6b7f16331a6ccf0fdce37d5a9564715f6e772b22",
     files=(("model.onnx",), ("top_tags.txt",)),
     descriptor={
         "input": {

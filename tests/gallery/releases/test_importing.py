@@ -51,7 +51,7 @@ def test_a_download_becomes_an_installed_release(hub, data):
     assert (row.state, row.error) == (State.DONE, "")
     assert row.done == row.total == sum(len(content) for content in hub.files.values())
     assert (row.release.name, row.release.active, row.release.title) == ("joytag", False, "JoyTag")
-    assert row.release.config["source"] == f"fancyfeast/joytag at commit {hubs.COMMIT}"
+    assert row.release.config["source"] == f"fancyfeast/joytag at commit {hub.commit}"
     assert [path.name for path in (data / "releases").iterdir()] == ["joytag"]
     tasks.get_release(row.pk)  # a message that comes twice
     assert Release.objects.count() == 1

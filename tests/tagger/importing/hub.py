@@ -2,19 +2,24 @@
 
 import hashlib
 import json
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tagger.importing.published import COMMITS
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @dataclass
 class Hub:
-    """`cut` maps a file to how many bytes its next answers carry before the connection breaks, once each.
+    """Has one `commit`, the pinned one of a repository that has one; `main` stands for it, or for `tip`.
+
+    `pretends` is a commit that it names whatever it was asked for.
+
+    `cut` maps a file to how many bytes its next answers carry before the connection breaks, once each.
 
     `hold` maps one to how many bytes it sends before it waits for `release`.
     """
@@ -28,6 +33,12 @@ class Hub:
     damaged: set[str] = field(default_factory=set)
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     address: str = ""
+    commit: str = ""
+    tip: str = ""
+    pretends: str = ""
+
+    def __post_init__(self) -> None:
+        self.commit = self.commit or COMMITS.get(self.repository, COMMIT)
 
     def release(self) -> None:
         """Let held files go on, and hold none any more."""
@@ -41,7 +52,13 @@ class Hub:
             if name in self.large:
                 entry["lfs"] = {"sha256": checksum(content), "size": len(content), "pointerSize": 134}
             siblings.append(entry)
-        return {"_id": "1", "id": self.repository, "modelId": self.repository, "sha": COMMIT, "siblings": siblings}
+        return {
+            "_id": "1",
+            "id": self.repository,
+            "modelId": self.repository,
+            "sha": self.pretends or self.commit,
+            "siblings": siblings,
+        }
 
 
 def checksum(content: bytes) -> str:
@@ -69,9 +86,9 @@ class Handler(BaseHTTPRequestHandler):
         path = self.path.split("?")[0]
         self.hub.requests.append((self.command, path, self.headers.get("Range")))
         asked = path.removeprefix(f"/api/models/{self.hub.repository}/revision/")
-        if re.fullmatch("main|[0-9a-f]{40}", asked):
+        if (self.hub.tip or self.hub.commit if asked == "main" else asked) == self.hub.commit:
             return self.send(200, json.dumps(self.hub.listing()).encode(), {"Content-Type": "application/json"}, True)
-        prefix = f"/{self.hub.repository}/resolve/{COMMIT}/"
+        prefix = f"/{self.hub.repository}/resolve/{self.hub.commit}/"
         if path.startswith(prefix) and path.removeprefix(prefix) in self.hub.files:
             return self.send_file(path.removeprefix(prefix), with_body)
         error = "RevisionNotFound" if self.hub.repository in path else "RepoNotFound"
@@ -80,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
     def send_file(self, name: str, with_body: bool) -> None:
         content = self.hub.files[name]
         etag = checksum(content) if name in self.hub.large else blob_id(content)
-        headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{etag}"', "Accept-Ranges": "bytes"}
+        headers = {"X-Repo-Commit": self.hub.commit, "ETag": f'"{etag}"', "Accept-Ranges": "bytes"}
         if name in self.hub.large:
             headers |= {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(len(content))}
         if name in self.hub.damaged:

@@ -11,8 +11,8 @@ import pytest
 
 from tagger import release
 from tagger.importing import command
-from tagger.importing.download import bytes_here, choose_files, download
-from tagger.importing.published import CAMIE_V1, JOYTAG, PUBLISHED, offers
+from tagger.importing.download import COMMIT, bytes_here, choose_files, download
+from tagger.importing.published import CAMIE_V1, COMMITS, JOYTAG, PUBLISHED, offers
 from tagger.release import ReleaseError
 from tests.stack import eventually
 from tests.tagger.importing import hub as hubs
@@ -45,16 +45,16 @@ def test_a_download_becomes_a_release_that_names_its_commit(
 ) -> None:
     words = ["joytag", "--download", "--endpoint", hub.address, "--out", str(tmp_path / "release")]
     assert command.main(words) == 0
-    assert f"fancyfeast/joytag at commit {hubs.COMMIT}" in capsys.readouterr().out
-    assert release.read(tmp_path / "release").config["source"] == f"fancyfeast/joytag at commit {hubs.COMMIT}"
+    assert f"fancyfeast/joytag at commit {hub.commit}" in capsys.readouterr().out
+    assert release.read(tmp_path / "release").config["source"] == f"fancyfeast/joytag at commit {hub.commit}"
     assert bodies(hub) == ["model.onnx", "top_tags.txt", "README.md"]
     assert (tmp_path / "release-files" / "top_tags.txt").read_bytes() == hub.files["top_tags.txt"]
 
 
 def test_what_is_there_and_whole_is_not_fetched_again(hub: hubs.Hub, tmp_path: Path) -> None:
-    assert fetch(hub, tmp_path / "files") == hubs.COMMIT
+    assert fetch(hub, tmp_path / "files") == hub.commit
     hub.requests.clear()
-    assert fetch(hub, tmp_path / "files") == hubs.COMMIT
+    assert fetch(hub, tmp_path / "files") == hub.commit
     assert bodies(hub) == []
 
 
@@ -104,7 +104,7 @@ def test_a_wrong_checksum_keeps_nothing(hub: hubs.Hub, tmp_path: Path, name: str
 
 
 def test_what_the_hub_lacks_is_a_sentence(hub: hubs.Hub, tmp_path: Path) -> None:
-    with pytest.raises(ReleaseError, match="no revision v9; choose one with --revision"):
+    with pytest.raises(ReleaseError, match="no revision v9; choose one with --revision, such as --revision main"):
         fetch(hub, tmp_path, "v9")
     del hub.files["top_tags.txt"]
     with pytest.raises(ReleaseError, match="has no top_tags.txt at this revision"):
@@ -135,6 +135,34 @@ def test_every_offer_is_a_tagger_known_by_name() -> None:
     assert all(release.NAME.fullmatch(key) for key in keys)
 
 
+def test_every_offer_is_of_one_commit_unless_another_revision_is_asked_for(hub: hubs.Hub, tmp_path: Path) -> None:
+    assert {offer.repository for offer in offers()} == set(COMMITS)
+    assert all(COMMIT.fullmatch(commit) for commit in COMMITS.values())
+    hub.commit = "f" * 40
+    with pytest.raises(ReleaseError, match=f"has no revision {JOYTAG.revision}; .* such as --revision main"):
+        fetch(hub, tmp_path / "files")
+    assert fetch(hub, tmp_path / "files", "main") == hub.commit
+    assert fetch(hub, tmp_path / "files", "f" * 40) == hub.commit
+
+
+def test_a_download_begun_goes_on_with_its_commit(hub: hubs.Hub, tmp_path: Path) -> None:
+    """The branch moved on between the two; half of each would be neither."""
+    first, hub.damaged = hub.commit, {"top_tags.txt"}
+    with pytest.raises(ReleaseError, match="top_tags.txt came damaged"):
+        fetch(hub, tmp_path, "main")
+    hub.damaged, hub.tip = set(), "e" * 40
+    assert fetch(hub, tmp_path, "main") == first
+    hub.commit = hub.tip
+    assert fetch(hub, tmp_path, "main") == hub.tip  # done: the next one begins anew
+
+
+def test_a_hub_that_answers_with_another_commit_is_refused(hub: hubs.Hub, tmp_path: Path) -> None:
+    hub.pretends = "d" * 40
+    with pytest.raises(ReleaseError, match=f"answers with commit {'d' * 40} .* asked for {JOYTAG.revision}"):
+        fetch(hub, tmp_path / "files")
+    assert not (tmp_path / "files").exists()
+
+
 def test_either_published_place_will_do() -> None:
     weights = CAMIE_V1.files[0][0]
     assert choose_files(CAMIE_V1, dict.fromkeys([weights, "metadata.json", "thresholds.json"])) == [
@@ -151,4 +179,3 @@ def test_only_known_taggers_can_be_downloaded(tmp_path: Path, capsys: pytest.Cap
     words = ["onnx", "--download", "--descriptor", str(tmp_path / "d.json"), "--out", str(tmp_path / "release")]
     assert command.main(words) == 2
     assert "Only the taggers known by name" in capsys.readouterr().err
-    assert all(len(one.revision) in (4, 40) for one in PUBLISHED.values())
