@@ -162,9 +162,12 @@ def _seen(post: Post, tag: Tag) -> tuple[int | None, int | None]:
     return None, None
 
 
-def tags_of(post: Post, thresholds: Thresholds) -> list[PostTag]:
-    """The tags of a post that are predicted, verified or rejected, in the order pages list them."""
-    row = TagIndex.objects.filter(post=post).first() or TagIndex()
+def tags_of(post: Post, thresholds: Thresholds, row: TagIndex | None = None) -> list[PostTag]:
+    """The tags of a post that are predicted, verified or rejected, in the order pages list them.
+
+    `row` is its row of the index, if that was read with the post.
+    """
+    row = row or TagIndex.objects.filter(post=post).first() or TagIndex()
     index = dict(zip(row.tag_ids, bytes(row.confidences)[1:], strict=True))
     # What the release said is what the index says, unless that was overruled.
     said = index | {entry >> 8: entry & 255 for entry in row.overruled or ()}

@@ -16,16 +16,17 @@ import numpy as np
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Expression, F, Func, JSONField, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.text import slugify
 
-from gallery.models import Category, PostStatus, Preference, Profile, Release, Tag, TagIndex
+from gallery.models import Category, PostStatus, Preference, Profile, Tag, TagIndex
 
 HUMAN_YES = 255
 SCALE = 254
 DEFAULT_KEY = "category-specific"
 _SESSION_KEY = "profile"
+_UNREAD = object()
 
 User = AbstractBaseUser | AnonymousUser
 
@@ -69,7 +70,9 @@ def resolve(profile: Profile | None) -> Thresholds:
     """
     profile = profile or default_profile()
     by_tag = {}
-    if profile.by_tag:
+    if (read := getattr(profile, "by_tag_id", _UNREAD)) is not _UNREAD:
+        by_tag = {int(tag_id): threshold_byte(value) for tag_id, value in (read or {}).items()}
+    elif profile.by_tag:
         ids = Tag.objects.filter(name__in=list(profile.by_tag)).values_list("name", "id")
         by_tag = {tag_id: threshold_byte(profile.by_tag[name]) for name, tag_id in ids}
     return Thresholds(
@@ -105,16 +108,32 @@ def default_profile(shipped: Sequence[Profile] | None = None) -> Profile:
 
 def choices(user: User) -> list[Profile]:
     """What this person may choose: the site's, then their own."""
-    if not user.is_authenticated:
-        return site_profiles()
-    found = Profile.objects.filter(Q(owner=None, release__active=True) | Q(owner_id=user.pk))
-    return sorted(found.order_by("position", "name", "id"), key=lambda profile: profile.owner_id is not None)
+    found = getattr(user, "offered_profiles", None)  # brought along by accounts/members.py, or read before
+    if found is None:
+        found = choices_of(user.pk) if user.is_authenticated else site_profiles()
+    return sorted(found, key=lambda profile: profile.owner_id is not None)
+
+
+def choices_of(member: Expression | int) -> QuerySet[Profile]:
+    """What a member may choose, in the order of menus but for their own, which come last there.
+
+    With their overrides by tag id, which `resolve` need not look up then.
+    """
+    found = Profile.objects.filter(Q(owner=None, release__active=True) | Q(owner_id=member))
+    return found.annotate(by_tag_id=_tag_ids()).order_by("position", "name", "id")
+
+
+def _tag_ids() -> Func:
+    by_id = "(select jsonb_object_agg(t.id, w.value) from jsonb_each(%(expressions)s) w join tag t on t.name = w.key)"
+    return Func(F("by_tag"), template=by_id, output_field=JSONField())
 
 
 def offered(request: HttpRequest) -> list[Profile]:
-    """What this visitor may choose; read once per request."""
+    """What this visitor may choose; read once per request, for a member together with their account."""
     if not hasattr(request, "_offered_profiles"):
         request._offered_profiles = choices(request.user)
+        if not request.user.is_authenticated:  # nobody but this request knows this visitor
+            request.user.offered_profiles = request._offered_profiles
     return request._offered_profiles
 
 
@@ -122,8 +141,8 @@ def chosen(request: HttpRequest) -> Profile:
     """The profile of this visit; read once per request."""
     if not hasattr(request, "_chosen_profile"):
         stored = preference(request)
-        own = _current(stored.profile) if stored and stored.profile else None
-        request._chosen_profile = own or _visitor_choice(request)
+        wanted = stored.profile if stored else None
+        request._chosen_profile = _found(offered(request), wanted) or _visitor_choice(request)
         if request._chosen_profile is None:
             shipped = [profile for profile in offered(request) if profile.owner_id is None]
             request._chosen_profile = default_profile(shipped)
@@ -140,13 +159,14 @@ def preference(request: HttpRequest) -> Preference | None:
 def _preference(user: User) -> Preference | None:
     if not user.is_authenticated:
         return None
-    rows = Preference.objects.filter(user_id=user.pk).select_related("profile__release")
-    return rows.defer(*Release.bulk("profile__release__")).first()
+    if "preference" in user._state.fields_cache:
+        return user._state.fields_cache["preference"]
+    return Preference.objects.filter(user_id=user.pk).select_related("profile").first()
 
 
 def _member_choice(user: User) -> Profile | None:
     stored = _preference(user)
-    return _current(stored.profile) if stored and stored.profile else None
+    return _found(choices(user), stored.profile) if stored else None
 
 
 def _visitor_choice(request: HttpRequest) -> Profile | None:
@@ -154,14 +174,17 @@ def _visitor_choice(request: HttpRequest) -> Profile | None:
     session = getattr(request, "session", None)
     if request.user.is_authenticated or session is None or not (key := session.get(_SESSION_KEY)):
         return None
-    return Profile.objects.filter(owner=None, release__active=True, key=key).first()
+    return next((profile for profile in offered(request) if profile.key == key), None)
 
 
-def _current(profile: Profile) -> Profile | None:
-    """A site profile of an old release becomes the active release's one of the same key."""
-    if profile.owner_id is not None or (profile.release and profile.release.active):
-        return profile
-    return Profile.objects.filter(owner=None, release__active=True, key=profile.key).first()
+def _found(offered: Sequence[Profile], wanted: Profile | None) -> Profile | None:
+    """What was chosen, among the offered; of an old release's profile, the active release's one of the same key."""
+    if wanted is None:
+        return None
+    same = [profile for profile in offered if profile.pk == wanted.pk]
+    if wanted.owner_id is None:
+        same += [profile for profile in offered if profile.owner_id is None and profile.key == wanted.key]
+    return same[0] if same else None
 
 
 def choose(request: HttpRequest, profile: Profile) -> None:

@@ -31,7 +31,7 @@ class News(NamedTuple):
 
 def of(user: User) -> list[SavedSearch]:
     """A member's saved searches by name; none of a visitor's."""
-    return list(SavedSearch.objects.filter(owner_id=user.pk)) if user.is_authenticated else []
+    return SavedSearch.of(user)
 
 
 def save(user: User, query: str, name: str, thresholds: Thresholds) -> SavedSearch:

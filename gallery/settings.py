@@ -173,6 +173,7 @@ _QUEUES = {
     "tagging": ("tag_waiting", "try_pictures", "predict_posts", "fill_features", "check_fast"),
     "long": (
         "get_release",
+        "hand_out",
         "index_features",
         "install_seed",
         "rebuild_after_change",
@@ -214,6 +215,10 @@ USE_TZ = True
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "browse"
 LOGOUT_REDIRECT_URL = "browse"
+AUTHENTICATION_BACKENDS = [
+    "gallery.accounts.members.MemberBackend",
+    "django.contrib.auth.backends.ModelBackend",  # of sessions that began before the other one was
+]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import models
 
 
@@ -23,3 +24,11 @@ class SavedSearch(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @classmethod
+    def of(cls, user: AbstractBaseUser | AnonymousUser) -> list[SavedSearch]:
+        """A member's by name, as accounts/members.py brought them along; none of a visitor's."""
+        if not user.is_authenticated:
+            return []
+        kept = getattr(user, "kept_searches", None)
+        return list(cls.objects.filter(owner_id=user.pk)) if kept is None else kept

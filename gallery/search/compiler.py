@@ -180,11 +180,12 @@ class Query:
 
     def count(self, plan: Plan, timeout: int = TIMEOUT_MS) -> int:
         """All matches, by a plan for all of them."""
-        if self.predicate == FALSE:
-            return 0
+        return 0 if self.predicate == FALSE else run(self.counting(plan), timeout)[0][0]
+
+    def counting(self, plan: Plan) -> Planned:
+        """The statement that counts all matches."""
         (stretch,) = plan.stretches
-        statement = self._statement(Sql("count(*)"), all_sql(self._where(plan, stretch)))
-        return run(Planned(statement, stretch.way, False), timeout)[0][0]
+        return Planned(self._statement(Sql("count(*)"), all_sql(self._where(plan, stretch))), stretch.way, False)
 
     def _where(self, plan: Plan, stretch: Stretch) -> list[Sql]:
         return stretch.sql() if self.predicate == TRUE else [*stretch.sql(), plan.predicate.sql()]
@@ -197,10 +198,19 @@ class Query:
 
 
 def prepare(
-    text: str, thresholds: Thresholds, *, viewer: Viewer = None, seed: int = 0, forced: Way | None = None
+    text: str,
+    thresholds: Thresholds,
+    *,
+    viewer: Viewer = None,
+    seed: int = 0,
+    forced: Way | None = None,
+    names: Names | None = None,
 ) -> Query:
-    """Parse and resolve a search; raises SearchError. `seed` shuffles an `order:random` without one."""
-    tree, names = parse(text), Names()
+    """Parse and resolve a search; raises SearchError.
+
+    `seed` shuffles an `order:random` without one; `names` are those read already.
+    """
+    tree, names = parse(text), names or Names()
     whole = expanded(tree, viewer, names.note)
     source = with_deleted(whole, viewer, names.note) if asks_for_deleted(whole) else None
     names.add(tag_names(whole))

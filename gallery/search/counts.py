@@ -10,10 +10,11 @@ from gallery.models import Tag
 from gallery.profiles import Thresholds
 from gallery.search.compiler import TIMEOUT_MS, Query, prepare
 from gallery.search.errors import SearchError
-from gallery.search.estimating import Estimate, estimated
+from gallery.search.estimating import Estimate, Histograms, estimated, tags_of
 from gallery.search.listing import Page
 from gallery.search.planner import Plan
-from gallery.search.predicates import TRUE, Neither, On, Predicate, known_to_sample
+from gallery.search.predicates import FALSE, TRUE, Neither, On, Predicate, known_to_sample
+from gallery.search.running import run_together
 from gallery.search.scopes import Viewer
 
 EXACT_COST = 15_000.0  # microseconds that an exact count may cost,
@@ -42,23 +43,42 @@ def count(text: str, thresholds: Thresholds, *, viewer: Viewer = None, page: Pag
         query = page.query
     else:
         query = prepare(text, thresholds, viewer=viewer)
-    plan = query.plan(None)
+    return _counted(query, query.plan(None), Histograms())
+
+
+def count_each(queries: Sequence[Query]) -> list[Count]:
+    """The counts of several searches: cheap ones in one message to the database, histograms for all in another."""
+    plans = [query.plan(None) for query in queries]
+    cheap = [n for n, plan in enumerate(plans) if plan.cost <= EXACT_COST and queries[n].predicate != FALSE]
+    patience = max((_patience(queries[n], plans[n]) for n in cheap), default=0)
+    try:
+        rows = run_together([queries[n].counting(plans[n]) for n in cheap], patience) if cheap else []
+        found = {n: Count(number, True) for n, [(number,)] in zip(cheap, rows, strict=True)}
+    except SearchError:
+        found = {}
+    known, others = Histograms(), [n for n in range(len(queries)) if n not in found]
+    if dear := [n for n in others if plans[n].cost > EXACT_COST]:
+        known.of(tag.tag_id for n in dear for tag in tags_of(queries[n].predicate))
+    return [found.get(n) or _counted(query, plans[n], known) for n, query in enumerate(queries)]
+
+
+def _counted(query: Query, plan: Plan, known: Histograms) -> Count:
     cheap = plan.cost <= EXACT_COST
-    if not cheap and (number := _kept(query.predicate)) is not None:
+    if not cheap and (number := _kept(query.predicate, known)) is not None:
         return Count(number, True)
-    estimate = None if cheap else _estimate(query, plan)
+    estimate = None if cheap else _estimate(query, plan, known)
     unsure = estimate is None or (estimate.error > _SURE and plan.cost <= _EXACT_COST_OF_UNSURE)
     if unsure and (number := _in_time(query, plan)) is not None:
         return Count(number, True)
-    estimate = estimate or _estimate(query, plan)
+    estimate = estimate or _estimate(query, plan, known)
     return Count(round(estimate.number if estimate else plan.matches), False)
 
 
-def _estimate(query: Query, plan: Plan) -> Estimate | None:
+def _estimate(query: Query, plan: Plan, known: Histograms) -> Estimate | None:
     """None where the sample does not know what is asked."""
     if plan.sample is None or plan.found is None or not known_to_sample(query.predicate):
         return None
-    return estimated(query.predicate, plan.found, plan.sample)
+    return estimated(query.predicate, plan.found, plan.sample, known)
 
 
 def count_of(tag: Tag, thresholds: Thresholds) -> int:
@@ -71,27 +91,28 @@ def upper_count(histogram: Sequence[int] | None, posts: int, byte: int) -> int:
     return sum(histogram[byte:]) if histogram else posts
 
 
-def _kept(predicate: Predicate) -> int | None:
+def _kept(predicate: Predicate, known: Histograms) -> int | None:
     """The number that is kept for all posts, and for one tag at any threshold; at most a minute old."""
     if predicate == TRUE:
         return histograms.indexed_posts()
     if isinstance(predicate, Neither) and isinstance(predicate.child, On):
-        with_it, posts = _kept(predicate.child), histograms.indexed_posts()
+        with_it, posts = _kept(predicate.child, known), histograms.indexed_posts()
         return None if with_it is None or posts is None else max(0, posts - with_it)
     if not isinstance(predicate, On):
         return None
-    histogram = Tag.objects.filter(pk=predicate.tag_id).values_list("histogram", flat=True).first()
+    histogram = known.of([predicate.tag_id])[predicate.tag_id]
     return sum(histogram[predicate.byte :]) if histogram else None
 
 
 def _in_time(query: Query, plan: Plan) -> int | None:
     """The exact number, unless it takes too long: a page never waits for its count."""
-    timeout = TIMEOUT_MS  # of a small site nothing is known
-    if plan.sample is not None:
-        timeout = _PATIENCE_MS if known_to_sample(query.predicate) else _PATIENCE_WITHOUT_MS
-    elif plan.matches:
-        timeout = _PATIENCE_WITHOUT_MS
     try:
-        return query.count(plan, timeout)
+        return query.count(plan, _patience(query, plan))
     except SearchError:
         return None
+
+
+def _patience(query: Query, plan: Plan) -> int:
+    if plan.sample is not None:
+        return _PATIENCE_MS if known_to_sample(query.predicate) else _PATIENCE_WITHOUT_MS
+    return _PATIENCE_WITHOUT_MS if plan.matches else TIMEOUT_MS  # of a small site nothing is known

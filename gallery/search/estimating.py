@@ -7,7 +7,7 @@ are off is known from the tags' histograms: what goes along with them is put rig
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,20 @@ _TAGS = 12  # that put an estimate right: the most frequent ones
 _FEWEST = 100  # matches in the sample, under which chance has too large a part
 
 
+class Histograms:
+    """Posts of tags by confidence byte, each tag's read once; None where there are none yet."""
+
+    def __init__(self) -> None:
+        self._read: dict[int, list[int] | None] = {}
+
+    def of(self, tag_ids: Iterable[int]) -> dict[int, list[int] | None]:
+        wanted = set(tag_ids)
+        if missing := wanted - self._read.keys():
+            rows = Tag.objects.filter(pk__in=missing).values_list("pk", "histogram")
+            self._read |= dict.fromkeys(missing) | dict(rows)
+        return {tag_id: self._read[tag_id] for tag_id in wanted}
+
+
 class Estimate(NamedTuple):
     """A number of posts, and its standard error as a share of it."""
 
@@ -27,15 +41,15 @@ class Estimate(NamedTuple):
     error: float
 
 
-def estimated(predicate: Predicate, found: np.ndarray, sample: Sample) -> Estimate:
-    """The number for a predicate that matches `found` of the sample (bool)."""
+def estimated(predicate: Predicate, found: np.ndarray, sample: Sample, known: Histograms | None = None) -> Estimate:
+    """The number for a predicate that matches `found` of the sample (bool); `known` are histograms read already."""
     matches = int(np.count_nonzero(found))
     if matches == sample.size or not matches or sample.scale <= 1:
         return Estimate(matches * sample.scale, 0.0 if sample.scale <= 1 or matches else math.inf)
     share = matches / sample.size
     spread = share * (1 - share)
     if matches >= _FEWEST:
-        change, spread = _put_right(found, share, _most_frequent(predicate, sample), sample)
+        change, spread = _put_right(found, share, _most_frequent(predicate, sample), sample, known)
         share += change
     if share <= 0:
         return Estimate(matches * sample.scale, math.inf)
@@ -43,9 +57,11 @@ def estimated(predicate: Predicate, found: np.ndarray, sample: Sample) -> Estima
     return Estimate(share * sample.total, math.sqrt(max(spread, 0) * unseen / sample.size) / share)
 
 
-def _put_right(found: np.ndarray, share: float, tags: list[On], sample: Sample) -> tuple[float, float]:
+def _put_right(
+    found: np.ndarray, share: float, tags: list[On], sample: Sample, histograms: Histograms | None
+) -> tuple[float, float]:
     """What to add to the share that matches, and the variance that is left of a post's match."""
-    known = _shares(tags, sample.total)
+    known = _shares(tags, sample.total, histograms or Histograms())
     tags = [tag for tag in tags if tag in known]
     masks = np.stack([np.ones(sample.size, bool), *(sample.on(tag.tag_id, tag.byte) for tag in tags)])
     on = masks.astype(np.float32)
@@ -58,21 +74,22 @@ def _put_right(found: np.ndarray, share: float, tags: list[On], sample: Sample) 
 
 
 def _most_frequent(predicate: Predicate, sample: Sample) -> list[On]:
-    tags = list(dict.fromkeys(_tags(predicate)))
+    tags = list(dict.fromkeys(tags_of(predicate)))
     return sorted(tags, key=lambda tag: -sample.count_on(tag.tag_id, tag.byte))[:_TAGS]
 
 
-def _tags(predicate: Predicate) -> Iterator[On]:
+def tags_of(predicate: Predicate) -> Iterator[On]:
+    """The tags that a search asks for or against."""
     if isinstance(predicate, On):
         yield predicate
     elif isinstance(predicate, Neither):
-        yield from _tags(predicate.child)
+        yield from tags_of(predicate.child)
     elif isinstance(predicate, All | Any):
         for child in predicate.children:
-            yield from _tags(child)
+            yield from tags_of(child)
 
 
-def _shares(tags: list[On], posts: int) -> dict[On, float]:
+def _shares(tags: list[On], posts: int, histograms: Histograms) -> dict[On, float]:
     """On which part of all posts each tag is, by its histogram; tags without one are left out."""
-    rows = dict(Tag.objects.filter(pk__in={tag.tag_id for tag in tags}).values_list("pk", "histogram"))
+    rows = histograms.of(tag.tag_id for tag in tags)
     return {tag: sum(rows[tag.tag_id][tag.byte :]) / posts for tag in tags if rows.get(tag.tag_id)}

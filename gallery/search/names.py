@@ -41,6 +41,8 @@ class Names:
     notes: list[str] = field(default_factory=list)
     near: dict[str, str] = field(default_factory=dict)  # names that are no tag, and what was probably meant
     quiet: bool = False  # whoever asks wants no advice, which takes time
+    asked: set[str] = field(default_factory=set)  # names that were looked up, found or not
+    wild: dict[str, list[Known]] = field(default_factory=dict)  # what the first so many tags of a pattern are
 
     @classmethod
     def load(cls, names: Iterable[str]) -> Names:
@@ -51,13 +53,18 @@ class Names:
 
     def add(self, names: Iterable[str]) -> None:
         """Read what there is about these names, too."""
-        wanted = set(names)
+        wanted = set(names) - self.asked
         while wanted:
+            self.asked |= wanted
             with connection.cursor() as cursor:
                 cursor.execute(_LOAD, {"names": list(wanted)})
                 for name, is_alias, *known in cursor.fetchall():
                     (self.aliases if is_alias else self.tags)[name] = Known(*known)
-            wanted = {known.name for known in self.aliases.values()} - set(self.tags) - set(self.aliases)
+            wanted = {known.name for known in self.aliases.values()} - self.asked
+
+    def quietly(self) -> Names:
+        """The same names for other searches, without a word about them."""
+        return Names(self.tags, self.aliases, near=self.near, quiet=True, asked=self.asked, wild=self.wild)
 
     def find(self, name: str, *, aliased: bool = True) -> Known | None:
         """The tag called so, or the one it is an alias of; a missing one leaves a note."""
@@ -88,19 +95,15 @@ class Names:
 
     def matching(self, pattern: str) -> list[Known]:
         """Tags that a wildcard stands for, the most used first; what is cut leaves a note."""
-        like = like_pattern(pattern)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "select id, name, category from tag where name like %s order by post_count desc, name limit %s",
-                [like, WILDCARD_TAGS + 1],
-            )
-            rows = cursor.fetchall()
-        if not rows:
+        if pattern not in self.wild:
+            self.wild[pattern] = _most_used(pattern)
+        found = self.wild[pattern]
+        if not found:
             self.note(f"No tag matches {pattern}.")
-        elif len(rows) > WILDCARD_TAGS:
+        elif len(found) > WILDCARD_TAGS:
             many = f"more than {WILDCARD_TAGS} tags"  # how many more would mean reading them all
             self.note(f"{pattern} matches {many}: the {WILDCARD_TAGS} most used were searched.")
-        return [Known(*row) for row in rows[:WILDCARD_TAGS]]
+        return found[:WILDCARD_TAGS]
 
     def note(self, sentence: str) -> None:
         if sentence not in self.notes:
@@ -109,6 +112,16 @@ class Names:
     @staticmethod
     def active_release_id() -> int | None:
         return Release.objects.filter(active=True).values_list("id", flat=True).first()
+
+
+def _most_used(pattern: str) -> list[Known]:
+    """The most used tags that a pattern matches, one more than are searched."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select id, name, category from tag where name like %s order by post_count desc, name limit %s",
+            [like_pattern(pattern), WILDCARD_TAGS + 1],
+        )
+        return [Known(*row) for row in cursor.fetchall()]
 
 
 _COMMON = 1000  # names that a misspelt one is compared with letter by letter

@@ -64,10 +64,8 @@ def expanded(tree: Node, viewer: Viewer, note: Note) -> Node:
         note("Saved searches belong to an account: sign in to use search:.")
         return rewritten(tree, lambda leaf: any_of(()) if _is_saved(leaf) else leaf)
     saved: dict[str, list[str]] = {}
-    for name, query in (
-        SavedSearch.objects.filter(owner_id=viewer.pk).order_by("name", "id").values_list("name", "query")
-    ):
-        saved.setdefault(name, []).append(query)
+    for row in SavedSearch.of(viewer):
+        saved.setdefault(row.name, []).append(row.query)
     meant = {value: _meant(value, saved, note) for value in asked}
     return rewritten(tree, lambda leaf: meant[leaf.value] if _is_saved(leaf) else leaf)
 

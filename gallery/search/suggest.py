@@ -254,6 +254,8 @@ def _asked(statement: str, word: str, newest: int = 0) -> list[Hit]:
 
 def _merged(ways: list[list[Hit]], thresholds: Thresholds) -> list[_Found]:
     """Each way's finds by their count under the thresholds, one way after the other, no tag twice."""
+    if not any(ways):
+        return []
     with connection.cursor() as cursor:
         cursor.execute(
             f"select t.id, t.name, t.category, {tag_count_sql(thresholds)} from tag t"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib import auth, messages
 from django.contrib.auth.forms import PasswordChangeForm
 from django.http import HttpRequest, HttpResponse
@@ -58,7 +59,7 @@ def join(request: HttpRequest, token: str) -> HttpResponse:
         except InvitationError as error:
             form.add_error(None, str(error))
         else:
-            auth.login(request, user, "django.contrib.auth.backends.ModelBackend")
+            auth.login(request, user, settings.AUTHENTICATION_BACKENDS[0])
             messages.success(request, f"Welcome, {user.username}.")
             return redirect("browse")
     first = invitation.role == Invitation.Role.STAFF and not inviting.has_admin()

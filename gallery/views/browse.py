@@ -55,7 +55,8 @@ def browse(request: HttpRequest) -> HttpResponse:
     if request.user.is_authenticated:
         context |= _saved(request.user, text, page, context["pager"], thresholds)
     if not page.post_ids:
-        context["remedies"] = search.remedies(text, thresholds, viewer=request.user)[:_REMEDIES]
+        found = search.remedies(text, thresholds, viewer=request.user, names=page.query and page.query.names)
+        context["remedies"] = found[:_REMEDIES]
     return render(request, "browse/browse.html", context)
 
 

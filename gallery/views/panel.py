@@ -11,17 +11,20 @@ from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 
 from gallery import correcting, profiles
-from gallery.models import Category, Post, PostStatus, Rating
+from gallery.models import Category, Post, PostStatus, Rating, TagIndex
 
 # What the address of a post page carries: the search one came from, its page, and which tags to show.
 _KEYS = ("q", "page", "before", "after", "show")
 
 
-def visible(request: HttpRequest, pk: int) -> Post:
-    """The post, if this visitor may see it; deleted and held ones are for their uploader and the staff."""
+def visible(request: HttpRequest, pk: int, with_tags: bool = False) -> Post:
+    """The post, if this visitor may see it; deleted and held ones are for their uploader and the staff.
+
+    With its row of the index for a page that changes nothing.
+    """
     posts = Post.objects.select_related("uploader", "parent", "merged_into")
     posts = posts.annotate(has_children=Exists(Post.objects.filter(parent=OuterRef("pk"))))
-    post = get_object_or_404(posts, pk=pk)
+    post = get_object_or_404(posts.select_related("tag_index") if with_tags else posts, pk=pk)
     if post.status != PostStatus.ACTIVE and not post.may_be_changed_by(request.user):
         raise Http404("This post was deleted.")
     return post
@@ -35,11 +38,11 @@ def here(request: HttpRequest) -> QueryDict:
     return kept
 
 
-def panel_context(request: HttpRequest, post: Post, mistake: str = "") -> dict[str, Any]:
-    """Everything post/panel.html shows: tags by category, the rating, the tagging state."""
+def panel_context(request: HttpRequest, post: Post, mistake: str = "", row: TagIndex | None = None) -> dict[str, Any]:
+    """Everything post/panel.html shows: tags by category, the rating, the tagging state; `row` as `tags_of` has it."""
     place = here(request)
     thresholds = profiles.resolve(profiles.chosen(request))
-    every = correcting.tags_of(post, thresholds)
+    every = correcting.tags_of(post, thresholds, row)
     tags = [tag for tag in every if tag.category != Category.RATING]
     show_all = place.get("show") == "all"
     shown = tags if show_all else [tag for tag in tags if tag.on or tag.verdict is not None]

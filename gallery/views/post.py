@@ -20,12 +20,12 @@ from gallery.views.panel import panel_context, visible
 def post(request: HttpRequest, pk: int) -> HttpResponse:
     """The post page; its tag panel alone when HTMX asks, which it does while the tagger works."""
     try:
-        found = visible(request, pk)
+        found = visible(request, pk, with_tags=True)
     except Http404:
         if merged := Post.objects.filter(pk=pk, merged_into__isnull=False).first():
             return redirect(merging.standing(merged))
         raise
-    context = panel_context(request, found)
+    context = panel_context(request, found, row=getattr(found, "tag_index", None))
     template = "post/panel.html"
     if not request.htmx:
         template = "post/post.html"
