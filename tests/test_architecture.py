@@ -20,8 +20,7 @@ ROWS = (
     (
         "blacklisting",
         "accounts",
-        "releases",
-        "accounts",
+        "backups",
         "releases",
         "uploading",
         "merging",
@@ -37,7 +36,6 @@ ROWS = (
     ("tagging",),
     ("worker",),
     (
-        "index",
         "index",
         "likeness",
         "locking",

@@ -14,6 +14,7 @@ _OURS = """Manabooru's own words:
     test [words for pytest]              set up and run every test
     lint [--fix]                         check the code's style, or put it right
     python [words for python]            run the environment's Python, as in: python -m tagger picture.jpg
+    backup FOLDER, restore FOLDER        save the whole site; fill an empty one from that
 
 All the others run against the site that is up, or start its database for as long as they take.
 """
