@@ -102,6 +102,13 @@ def run_export(export_id: int) -> None:
 
 
 @shared_task
+def hand_out(run_id: int) -> None:
+    from gallery.releases import handing
+
+    handing.go_on(run_id)
+
+
+@shared_task
 def check_fast(release_id: int) -> bool:
     from gallery.releases import running
 

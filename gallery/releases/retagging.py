@@ -1,25 +1,22 @@
-"""Tag posts again with the active release: say how many, start, follow, cancel."""
+"""Tag posts again with the active release: say how many, start, follow, cancel. `handing` does it, in a worker."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet
-from django.utils import timezone
+from django.db.models import QuerySet
 
 from gallery import search, tagging
 from gallery.models import Post, Prediction, Release, TaggingRun, TaggingState
 from gallery.profiles import Thresholds
-from gallery.worker.sweeping import filling
+from gallery.releases import handing
 
 SCOPES = ("all", "search", "older")
-_SETTLED = (TaggingState.TAGGED, TaggingState.FAILED)
 _UNDER_WAY = (TaggingState.WAITING, TaggingState.TAGGING)
-_CHUNK = 5000
+_COUNTED = 5000  # posts of a search that are counted one by one
 _USUAL_SPEED = 10.0  # posts a second, before anything was measured here
 _PAUSE_SECONDS = 5.0  # a longer gap between two predictions is idleness, not work
 
@@ -32,96 +29,97 @@ class RetaggingError(ValueError):
 class Plan:
     total: int
     seconds_estimate: int
+    exact: bool = True
 
 
 @dataclass(frozen=True)
 class Progress:
+    """Posts of a run; `seconds_to_ready` until all are handed to it, None where that can't be said."""
+
     total: int
     done: int
     failed: int
     seconds_left: int
+    seconds_to_ready: int | None = None
 
 
 def plan(scope: str, query: str, thresholds: Thresholds, user: AbstractBaseUser | None = None) -> Plan:
     """How many posts a run would touch and about how long it takes. Raises RetaggingError or SearchError."""
     release = _active_release()
-    total = sum(posts.count() for posts in _scopes(scope, query, thresholds, release, user))
-    return Plan(total, round(total / _speed(release)))
+    total, exact = _size(scope, query, thresholds, release, user)
+    return Plan(total, round(total / _speed(release)), exact)
+
+
+def _size(
+    scope: str, query: str, thresholds: Thresholds, release: Release, user: AbstractBaseUser | None
+) -> tuple[int, bool]:
+    """How many posts a scope has; of a search that finds many, about how many."""
+    if scope not in SCOPES:
+        raise RetaggingError(f"The scope {scope} is not known: choose all, search or older.")
+    if scope != "search":
+        return handing.settled(scope, release).count(), True
+    found = search.count(query, thresholds, viewer=user)
+    if not found.exact or found.number > _COUNTED:
+        return found.number, False
+    ids = list(search.matching_ids(query, thresholds, viewer=user, in_order=False))
+    return handing.settled(scope, release).filter(pk__in=ids).count(), True
 
 
 def start(scope: str, query: str, user: AbstractBaseUser | None, thresholds: Thresholds) -> TaggingRun:
-    """Let the posts of a scope wait for the tagger again, after all uploads. Raises RetaggingError or SearchError.
+    """Have a worker let the posts of a scope wait for the tagger again, after all uploads.
 
-    Broken off, it is a run of the posts that it was handed.
+    Raises RetaggingError or SearchError.
     """
     release = _active_release()
-    scopes = _scopes(scope, query, thresholds, release, user)
-    with ExitStack() as held:
-        with transaction.atomic():  # so that nobody ends it before it is held
-            run = TaggingRun.objects.create(release=release, started_by=user, scope=scope, query=query, total=0)
-            held.enter_context(filling(run))
-        for posts in scopes:
-            last = 0
-            while last is not None:
-                last = _let_wait(posts.filter(created_at__lte=run.created_at, pk__gt=last), run)
-    if not run.total:
-        run.delete()
+    if not _size(scope, query, thresholds, release, user)[0]:
         raise RetaggingError("No post would be tagged again: choose another search, or all posts.")
-    transaction.on_commit(tagging.wake, robust=True)
+    said = {"overall": thresholds.overall, "by_category": thresholds.by_category, "by_tag": thresholds.by_tag}
+    run = TaggingRun.objects.create(release=release, started_by=user, scope=scope, query=query, thresholds=said)
+    transaction.on_commit(lambda: _send(run), robust=True)
     return run
 
 
-@transaction.atomic
-def _let_wait(posts: QuerySet[Post], run: TaggingRun) -> int | None:
-    """Hand the next posts to the tagger, none when the run was cancelled; returns the last one's id.
-
-    Few at a time, because whoever says yes or no to one of their tags waits meanwhile; locked in order of id, as
-    everybody does, so that no two wait for each other.
-    """
-    running = TaggingRun.objects.filter(pk=run.pk, state=TaggingRun.State.RUNNING)
-    if running.select_for_update(no_key=True).first() is None:
-        return None
-    ids = list(posts.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True)[:_CHUNK])
-    Post.objects.filter(pk__in=ids).update(
-        tagging_state=TaggingState.WAITING,
-        tagging_attempts=0,
-        tagging_error="",
-        priority=Post.RERUN_PRIORITY,
-        tagging_run=run,
-    )
-    run.total += len(ids)
-    run.save(update_fields=["total"])
-    return ids[-1] if ids else None
+def _send(run: TaggingRun) -> None:
+    if not tagging.send("hand_out", run.pk):
+        handing.fail(run, "No worker could be reached: see that Redis runs, then start it again.")
 
 
 def progress(run: TaggingRun) -> Progress:
     """How far a run is, read from its posts."""
     posts = run.posts.active()
-    running = run.state == TaggingRun.State.RUNNING
+    preparing, running = run.state == TaggingRun.State.PREPARING, run.is_under_way
     left = posts.filter(tagging_state__in=_UNDER_WAY).count() if running else run.left
+    if run.state in TaggingRun.ENDED_EARLY:  # what it has not given back yet
+        left += posts.filter(tagging_state=TaggingState.WAITING).count()
     failed = posts.filter(tagging_state=TaggingState.FAILED).count()
-    return Progress(run.total, max(0, run.total - left), failed, round(left / _speed(run.release)) if running else 0)
+    total = max(run.wanted, run.total) if preparing else run.total
+    done = max(0, run.total - left)
+    return Progress(
+        total,
+        done,
+        failed,
+        seconds_left=round((total - done) / _speed(run.release)) if running else 0,
+        seconds_to_ready=handing.seconds_to_ready(run) if preparing else None,
+    )
 
 
 @transaction.atomic
 def cancel(run: TaggingRun) -> None:
-    """Stop a run: posts not yet taken keep the tags they have; those never tagged go on waiting as uploads."""
-    TaggingRun.objects.select_for_update(no_key=True).get(pk=run.pk)  # nothing is handed to it from here on
-    waiting = run.posts.filter(tagging_state=TaggingState.WAITING)
-    seen = Exists(Prediction.objects.filter(post=OuterRef("pk")))
-    left = waiting.filter(seen).update(tagging_state=TaggingState.TAGGED, tagging_run=None)
-    left += waiting.update(priority=Post.UPLOAD_PRIORITY, tagging_run=None)
-    TaggingRun.objects.filter(pk=run.pk, state=TaggingRun.State.RUNNING).update(
-        state=TaggingRun.State.CANCELLED, finished_at=timezone.now(), left=left
-    )
+    """Stop a run: posts not yet taken keep the tags they have; those never tagged go on waiting as uploads.
+
+    The first of them get so at once, the others by a worker. A run that is done stays so.
+    """
+    handing.end(run, TaggingRun.State.CANCELLED)
+    if run.state in TaggingRun.ENDED_EARLY and handing.take_back(run, most=1):
+        transaction.on_commit(lambda: tagging.send("hand_out", run.pk), robust=True)
     run.refresh_from_db()
 
 
 def retry(posts: QuerySet[Post]) -> int:
     """Let failed posts wait again, with all their tries; returns how many."""
-    number = posts.filter(tagging_state=TaggingState.FAILED).update(
-        tagging_state=TaggingState.WAITING, tagging_attempts=0, tagging_error=""
-    )
+    failed = posts.filter(tagging_state=TaggingState.FAILED)
+    failed.filter(tagging_run__state__in=TaggingRun.ENDED_EARLY).update(tagging_run=None)  # it takes nothing any more
+    number = failed.update(tagging_state=TaggingState.WAITING, tagging_attempts=0, tagging_error="")
     if number:
         transaction.on_commit(tagging.wake, robust=True)
     return number
@@ -132,24 +130,6 @@ def _active_release() -> Release:
     if release is None:
         raise RetaggingError("No release is active: activate one first.")
     return release
-
-
-def _scopes(
-    scope: str, query: str, thresholds: Thresholds, release: Release, user: AbstractBaseUser | None
-) -> list[QuerySet[Post]]:
-    """The posts of a scope, in querysets of which none is too long for one statement.
-
-    What waits already is left alone: it will be tagged anyway.
-    """
-    settled = Post.objects.active().filter(tagging_state__in=_SETTLED)
-    if scope == "all":
-        return [settled]
-    if scope == "older":
-        return [settled.exclude(Exists(Prediction.objects.filter(post=OuterRef("pk"), release=release)))]
-    if scope != "search":
-        raise RetaggingError(f"The scope {scope} is not known: choose all, search or older.")
-    ids = list(search.matching_ids(query, thresholds, viewer=user, in_order=False))
-    return [settled.filter(pk__in=ids[start : start + _CHUNK]) for start in range(0, len(ids), _CHUNK)]
 
 
 def _speed(release: Release) -> float:

@@ -22,7 +22,7 @@ from gallery.releases import retagging
 from gallery.worker import pace, workers
 
 _PAGE = 50
-_OTHERS = {"default": "tidies up every half minute", "long": "exports and gets releases"}
+_OTHERS = {"default": "tidies up every half minute", "long": "exports, gets releases and begins runs"}
 
 
 @require_safe
@@ -60,7 +60,7 @@ def _queue() -> dict[str, object]:
         "rate": rate,
         "minutes_left": math.ceil(waiting / rate / 60) if rate else None,
         "failed": counts.get(TaggingState.FAILED, 0),
-        "runs": TaggingRun.objects.filter(state=TaggingRun.State.RUNNING),
+        "runs": TaggingRun.objects.filter(state__in=TaggingRun.UNDER_WAY),
         "worker": worker_answers(),
         "workers": _workers(),
         "missing": [what for queue, what in _OTHERS.items() if not workers.alive(queue)],

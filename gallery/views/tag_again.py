@@ -5,6 +5,7 @@ from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django_htmx.http import reselect, reswap, retarget
 
 from gallery import profiles
 from gallery.forms import TagAgainForm
@@ -48,12 +49,17 @@ def _runs():
 @require_safe
 @staff_only
 def tagging_run(request: HttpRequest, pk: int) -> HttpResponse:
-    """How far a run is; its part asks for itself again while it runs."""
+    """How far a run is; a part of it asks for itself again while it is under way, and for all of it at its end."""
     run = get_object_or_404(_runs(), pk=pk)
     failed = Post.objects.filter(tagging_run=run, tagging_state=TaggingState.FAILED)
     reasons = failed.values_list("tagging_error").annotate(number=Count("id")).order_by("-number")[:10]
     context = {"run": run, "progress": retagging.progress(run), "reasons": reasons}
-    return render(request, "staff/run_part.html" if request.htmx else "staff/run.html", context)
+    if not request.htmx:
+        return render(request, "staff/run.html", context)
+    response = render(request, "staff/run_part.html", context)
+    if not run.is_under_way:
+        return reswap(retarget(reselect(response, "#run"), "#run"), "outerHTML")
+    return response
 
 
 @require_POST
@@ -61,5 +67,8 @@ def tagging_run(request: HttpRequest, pk: int) -> HttpResponse:
 def cancel_run(request: HttpRequest, pk: int) -> HttpResponse:
     run = get_object_or_404(_runs(), pk=pk)
     retagging.cancel(run)
-    messages.success(request, "The run is cancelled: what it tagged stays, the rest keeps its older tags.")
+    if run.state == TaggingRun.State.CANCELLED:
+        messages.success(request, "The run is cancelled: what it tagged stays, the rest keeps its older tags.")
+    else:
+        messages.info(request, "The run had ended already.")
     return redirect("tagging_run", run.pk)

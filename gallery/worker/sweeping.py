@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from gallery import locking
@@ -18,6 +19,7 @@ from gallery.worker.sending import send, wake
 _LOCK = 0x7275_6E73  # with a run's id; any number that no other advisory lock of the site uses
 _STOPPED = "The tagger stopped while it worked on this picture."
 _SILENT_SECONDS = 2 * workers.FORGOTTEN_SECONDS  # a worker that lives has spoken of its posts by then
+_UNSENT_SECONDS = 60  # a worker that is free begins a run within this time
 _BUSY_SECONDS = 60  # a worker that began a post within this time needs no waking
 
 
@@ -28,6 +30,7 @@ def sweep() -> int:
     hung = claiming.give_back(Post.objects.filter(tagging_started_at__lt=stale), _STOPPED)
     hung += claiming.give_back(Post.objects.filter(pk__in=_orphans(now)), _STOPPED)
     finish_runs()
+    _go_on_with_runs(now)
     busy = Post.objects.filter(
         tagging_state=TaggingState.TAGGING, tagging_started_at__gt=now - timedelta(seconds=_BUSY_SECONDS)
     )
@@ -66,12 +69,31 @@ def finish_runs() -> None:
     for run in TaggingRun.objects.filter(state=TaggingRun.State.RUNNING):
         with filling(run) as ours:
             if ours:
-                _finish(run)
+                finish(run)
 
 
-def _finish(run: TaggingRun) -> None:
+def _go_on_with_runs(now: datetime) -> None:
+    """Have a worker go on with runs that one left while they got ready, or before all their posts were given back."""
+    unsent = now - timedelta(seconds=_UNSENT_SECONDS)
+    for run in TaggingRun.objects.filter(state=TaggingRun.State.PREPARING):
+        if run.handed_to or run.created_at < unsent:
+            _go_on(run)
+    kept = TaggingRun.objects.filter(state__in=TaggingRun.ENDED_EARLY)
+    for run in kept.filter(Exists(Post.objects.filter(tagging_run=OuterRef("pk"), tagging_state=TaggingState.WAITING))):
+        _go_on(run)
+
+
+def _go_on(run: TaggingRun) -> None:
+    with filling(run) as ours:
+        if not ours:
+            return
+    send("hand_out", run.pk)
+
+
+def finish(run: TaggingRun) -> None:
+    """Close a run of which no post waits or is being tagged any more."""
     posts = run.posts.active()
     if not posts.filter(tagging_state__in=[TaggingState.WAITING, TaggingState.TAGGING]).exists():
-        run.state, run.finished_at = TaggingRun.State.DONE, timezone.now()
-        run.failed = posts.filter(tagging_state=TaggingState.FAILED).count()
-        run.save(update_fields=["state", "finished_at", "failed"])
+        failed = posts.filter(tagging_state=TaggingState.FAILED).count()
+        running = TaggingRun.objects.filter(pk=run.pk, state=TaggingRun.State.RUNNING)  # not cancelled meanwhile
+        running.update(state=TaggingRun.State.DONE, finished_at=timezone.now(), failed=failed)

@@ -136,7 +136,7 @@ def worker_rate(client: Client, site: stack.Site, pictures: list[Path]) -> tuple
         "from gallery import profiles; from gallery.releases import retagging;"
         "import time; began = time.monotonic();"
         "run = retagging.start('all', '', None, profiles.resolve(None));"
-        "total = run.total\n"
+        "from gallery.releases import handing; handing.go_on(run.pk); run.refresh_from_db(); total = run.total\n"
         "while Post.objects.filter(tagging_state__in=('waiting', 'tagging')).exists(): time.sleep(0.05)\n"
         "seconds = time.monotonic() - began;"
         "tags = sum(len(ids) for ids in Prediction.objects.values_list('tag_ids', flat=True));"

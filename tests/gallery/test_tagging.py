@@ -302,7 +302,7 @@ def test_the_rate_counts_the_last_minutes(data, monkeypatch):
 
 @pytest.mark.django_db
 def test_runs_end_when_their_posts_are_done():
-    run = TaggingRun.objects.create(release=make_release(), scope="all", total=3)
+    run = TaggingRun.objects.create(release=make_release(), scope="all", total=3, state="running")
     make_post(tagging_run=run, tagging_state=TaggingState.FAILED)
     make_post(tagging_run=run, tagging_state=TaggingState.WAITING, status=PostStatus.DELETED)
     last = make_post(tagging_run=run, tagging_state=TaggingState.WAITING)

@@ -6,7 +6,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from gallery.models import Export, Release, ReleaseImport
+from gallery.models import Export, Release, ReleaseImport, TaggingRun
 from gallery.releases import running
 from tests.gallery.making import make_release
 from tests.gallery.views.people import signed_in
@@ -65,6 +65,12 @@ def test_exports_that_are_done_stay_as_they_are_while_another_runs(staff):
     row = Export.objects.create(total=10, done=4)
     page = staff.get(reverse("exports"))
     assert polled(page) == [f"export-{row.pk}"] and f'id="export-{done.pk}"' in page.content.decode()
+
+
+def test_the_button_that_cancels_a_run_stays_until_it_ends(staff):
+    run = TaggingRun.objects.create(release=make_release(), scope="all", wanted=2)
+    page = staff.get(reverse("tagging_run", args=[run.pk]))
+    assert polled(page) == ["run-now"] and b"Cancel" in page.content
 
 
 def test_the_button_that_cancels_a_download_stays_until_it_ends(staff):

@@ -1,7 +1,10 @@
 import pytest
+from django.core.cache import cache
 from django.urls import reverse
 
+from gallery.index import indexing
 from gallery.models import TaggingRun, TaggingState
+from gallery.releases import handing, retagging
 from tests.gallery.making import make_post, make_release
 from tests.gallery.views.people import signed_in
 
@@ -30,6 +33,9 @@ def test_starting_shows_the_run_and_its_failures(staff):
     run = TaggingRun.objects.get()
     assert url == reverse("tagging_run", args=[run.pk]) and run.started_by == staff.user
     page = staff.get(url).content.decode()
+    assert "Getting ready" in page and "every 1s" in page and "Cancel" in page
+    handing.go_on(run.pk)
+    page = staff.get(url).content.decode()
     assert "0 of 2 posts" in page and "every 1s" in page
     type(posts[0]).objects.filter(pk=posts[0].pk).update(tagging_state="failed", tagging_error="Broken <frame>.")
     page = staff.get(url, headers={"HX-Request": "true"}).content.decode()
@@ -44,7 +50,28 @@ def test_cancelling_a_run_gives_the_posts_back(staff):
     staff.post(reverse("cancel_run", args=[run.pk]))
     run.refresh_from_db()
     assert run.state == TaggingRun.State.CANCELLED
+    part = staff.get(reverse("tagging_run", args=[run.pk]), headers={"HX-Request": "true"})
+    assert part["HX-Retarget"] == part["HX-Reselect"] == "#run" and b"<form" not in part.content
     assert "every 1s" not in staff.get(reverse("tagging_run", args=[run.pk])).content.decode()
+
+
+def test_a_run_says_how_ready_it_is_and_what_was_wrong(staff):
+    release = make_release()
+    run = TaggingRun.objects.create(release=release, scope="all", wanted=1_000_000, total=15_000, handed_to=15_000)
+    cache.set(f"run-pace:{run.pk}", 5000.0, 60)
+    page = staff.get(reverse("tagging_run", args=[run.pk])).content.decode()
+    assert "Getting ready: 15,000 of 1,000,000 posts" in page and "About 3 minutes until all wait" in page
+    handing.fail(run, "The search can't be asked any more.")
+    assert "asked any more." in staff.get(reverse("tagging_run", args=[run.pk])).content.decode()
+
+
+def test_a_search_that_finds_many_says_about_how_many(staff, monkeypatch):
+    make_release()
+    posts = [make_post() for _ in range(3)]
+    indexing.rebuild([post.pk for post in posts])
+    monkeypatch.setattr(retagging, "_COUNTED", 2)
+    page = staff.get(reverse("tag_again"), {"scope": "search", "query": "width:8"}).content.decode()
+    assert "About 3 posts, about" in page and "Tag about 3 posts again" in page
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_a_living_default_worker_does_not_stand_in_for_the_taggers(tmp_path):
         page = signed_in(is_staff=True).get(reverse("queue"))
         assert not page.context["worker"]
         assert "no worker answers" in page.content.decode() and "1 post waits" in page.content.decode()
-        assert page.context["missing"] == ["exports and gets releases"]
+        assert page.context["missing"] == ["exports, gets releases and begins runs"]
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
