@@ -28,6 +28,29 @@ class Backbone(nn.Module):
         """The stages in order, for freezing the first ones: V2-L has 9, Lite0 has 18 (stem, 16 blocks, head)."""
         return list(self.features)
 
+    def blocks(self) -> list[nn.Module]:
+        """What a map goes through one after the other, finer than stages: V2-L has 81, stem and head being one each."""
+        found: list[nn.Module] = []
+        for stage in self.features:
+            several = isinstance(stage, nn.Sequential) and not isinstance(stage[0], nn.Conv2d)
+            found += list(stage) if several else [stage]
+        return found
+
+    def parts(self, count: int) -> "tuple[Backbone, Backbone]":
+        """Its first `count` blocks and all others."""
+        first, others = (nn.Sequential(*some) for some in (self.blocks()[:count], self.blocks()[count:]))
+        return Backbone(first, convolutions(first)[-1].out_channels), Backbone(others, self.size)
+
+    def side(self, side: int) -> int:
+        """That of its maps, for pictures of `side`; every convolution pads so that only strides count."""
+        for conv in convolutions(self.features):
+            side = -(-side // conv.stride[0])
+        return side
+
+
+def convolutions(module: nn.Module) -> list[nn.Conv2d]:
+    return [each for each in module.modules() if isinstance(each, nn.Conv2d)]
+
 
 class SamePaddedConv(nn.Conv2d):
     """TensorFlow's SAME padding: what does not divide evenly goes to the right and bottom.

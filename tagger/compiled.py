@@ -17,21 +17,21 @@ def installed() -> bool:
 class OpenVinoBackbone(nn.Module):
     """Takes a backbone's place for use on a processor. Compiling takes seconds and a copy of the weights."""
 
-    def __init__(self, backbone: Backbone, side: int, dtype: torch.dtype, threads: int) -> None:
+    def __init__(self, backbone: Backbone, side: int, dtype: torch.dtype, threads: int, channels: int = 3) -> None:
+        """`side` and `channels` are those of the pictures, or of the maps where it is the later part of a backbone."""
         super().__init__()
         import openvino
 
         self.size, self.dtype = backbone.size, dtype
         precision = "bf16" if dtype == torch.bfloat16 else "f32"
         config = {"INFERENCE_PRECISION_HINT": precision} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
-        backbone = backbone.float()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the sizes that tracing takes for constants are: pictures are of `side`
-            model = openvino.convert_model(backbone, example_input=torch.zeros(1, 3, side, side))
-        model.reshape([-1, 3, side, side])
+            model = openvino.convert_model(backbone, example_input=torch.zeros(1, channels, side, side))
+        model.reshape([-1, channels, side, side])
         self.compiled = openvino.Core().compile_model(model, "CPU", config)
 
     def forward(self, images: Tensor) -> Tensor:
-        """As Backbone's, for pictures of `side`"""
+        """As Backbone's, for pictures or maps of `side`"""
         found = self.compiled([images.float().contiguous().numpy()])[0]
         return torch.from_numpy(np.array(found)).to(self.dtype)

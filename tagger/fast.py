@@ -4,11 +4,12 @@ Exact mode computes in 32 bits. Fast mode computes in bfloat16 on processors wit
 Whether a release bears that is measured: on calibration pictures, tags that are on under its balanced profile must
 agree between the modes to `ENOUGH` (mean Jaccard index). Loads no torch until a check runs.
 
-    python -m tagger check-fast RELEASE [--pictures FOLDER] [--anyway]
+    python -m tagger check-fast RELEASE [--stage initial] [--engine torch] [--pictures FOLDER] [--anyway]
 
     calibration/0000.webp ...   in the release folder: pictures of its own kind, at about its input size
     calibration/CREDITS.md      where their licences ask for it
-    gate.json                   by engine: {"torch bf16": {"engine", "agreement", "pictures", "passed", "reason", ...}}
+    gate.json                   by engine: {"torch bf16": {"engine", "agreement", "pictures", "passed", "reason", ...}};
+                                of the initial stage, where it was asked for: "torch bf16, initial"
 """
 
 import argparse
@@ -54,12 +55,21 @@ class Gate:
     reason: str = ""
     stage: str = "refined"
 
+    @property
+    def key(self) -> str:
+        return gate_key(self.engine, self.stage)
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Gate":
         return cls(**value)
+
+
+def gate_key(engine: str, stage: str) -> str:
+    """Under which `gates` has a result."""
+    return engine if stage == "refined" else f"{engine}, {stage}"
 
 
 def why_not(release: ReleaseFolder, device: str = "auto") -> str | None:
@@ -102,32 +112,46 @@ def check(
     *,
     anyway: bool = False,
     stage: str = "refined",
+    engine: str = "auto",
 ) -> Gate:
     """Compares fast with exact mode on upright pictures and on files, each read as its mode reads a post's.
 
-    Raises ReleaseError for a release that can't be loaded.
+    Raises ReleaseError for a release that can't be loaded. A release of its initial stage alone is checked in that.
+    `engine` runs fast mode; exact mode runs as it comes.
     `anyway` measures the agreement also on a machine where fast mode is of no use, for others where it is.
     """
-    reason = None if anyway else why_not(releases.read(folder), device)
-    if reason:
+    release = releases.read(folder)
+    stage = "initial" if release.stage == "initial" else stage
+    if reason := None if anyway else why_not(release, device):
         return Gate("", None, 0, False, reason, stage)
     if not pictures:
         return Gate("", None, 0, False, "There are no pictures to compare the modes on.", stage)
     from tagger.inference import Predictor  # torch takes seconds to load
 
     found: list[list[set[int]]] = []
-    engine = ""
-    for mode in ("fast", "exact"):
-        predictor = Predictor(folder, device, stage, threads, mode=mode)
+    title = ""
+    for mode, chosen in (("fast", engine), ("exact", "auto")):
+        predictor = Predictor(folder, device, stage, threads, chosen, mode)
         if getattr(predictor.engine, "jpegs", None):
             pictures = [as_post(picture) for picture in pictures]
         found.append(tags_on(predictor, pictures))
-        engine = engine or predictor.engine.title
+        title = title or predictor.engine.title
         del predictor  # the two models need not be in memory together
     agreement = round(float(np.mean([jaccard(one, other) for one, other in zip(*found, strict=True)])), 4)
     below = f"{agreement:.1%} of the tags agree with exact mode on {len(pictures)} pictures; {ENOUGH:.0%} are needed."
     passed = agreement >= ENOUGH
-    return Gate(engine, agreement, len(pictures), passed, "" if passed else below, stage)
+    return Gate(title, agreement, len(pictures), passed, "" if passed else below, stage)
+
+
+def refusal(release: ReleaseFolder, engine: str, stage: str) -> str | None:
+    """The sentence why its kept results don't allow fast mode by this engine; None where they do."""
+    gate = gates(release.folder).get(gate_key(engine, stage))
+    if gate is None:
+        return (
+            f"How far {engine} keeps the tags of its {stage} stage is not known: run"
+            f" python -m tagger check-fast {release.folder} --stage {stage} --engine {engine.split()[0]}."
+        )
+    return None if gate.passed else gate.reason
 
 
 def as_post(picture: Image.Image | bytes) -> Image.Image | bytes:
@@ -207,7 +231,7 @@ def write_calibration(folder: Path | str, pictures: Iterable[Image.Image], credi
 
 
 def gates(folder: Path | str) -> dict[str, Gate]:
-    """The results kept in a release folder, by the engine that they are of."""
+    """The results kept in a release folder, by `Gate.key`."""
     try:
         kept = json.loads(Path(folder, RESULT).read_text("utf-8"))
         return {engine: Gate.from_json(value) for engine, value in kept.items()}
@@ -216,10 +240,10 @@ def gates(folder: Path | str) -> dict[str, Gate]:
 
 
 def keep(folder: Path | str, gate: Gate) -> None:
-    """Writes a result beside those of other engines. Raises OSError."""
+    """Writes a result beside those of other engines and of the other stage. Raises OSError."""
     if not gate.engine:
         return
-    kept = {engine: each.to_json() for engine, each in (gates(folder) | {gate.engine: gate}).items()}
+    kept = {key: each.to_json() for key, each in (gates(folder) | {gate.key: gate}).items()}
     temporary = Path(folder, f".{RESULT}.{os.getpid()}")
     temporary.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", "utf-8")
     temporary.replace(Path(folder, RESULT))
@@ -232,8 +256,11 @@ def check_and_keep(folder: Path | str) -> str:
     pictures = calibration_pictures(folder)
     if not pictures:
         return "No calibration pictures came with it: fast mode is checked on the site's own posts when it is chosen."
-    gate = check(folder, pictures)
-    keep(folder, gate)
+    try:
+        gate = check(folder, pictures)
+        keep(folder, gate)
+    except (ReleaseError, FloatingPointError, OSError) as error:
+        return f"The release stays exact: its fast mode could not be checked. {error}"
     return describe(gate)
 
 
@@ -244,6 +271,8 @@ def arguments() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 passed, 1 not passed, 2 nothing could be compared.",
     )
     parser.add_argument("release", type=Path, help="the release folder")
+    parser.add_argument("--stage", choices=("initial", "refined"), default="refined", help="the one that will run")
+    parser.add_argument("--engine", default="auto", help="auto, torch or openvino; of fast mode")
     parser.add_argument("--pictures", type=Path, help="a folder of other pictures to compare on; keeps nothing")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: the engine's choice)")
@@ -258,10 +287,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         own = options.pictures is None
         pictures = calibration_pictures(options.release) if own else pictures_in(options.pictures)
-        gate = check(options.release, pictures, options.device, options.threads, anyway=options.anyway)
+        how = {"anyway": options.anyway, "stage": options.stage, "engine": options.engine}
+        gate = check(options.release, pictures, options.device, options.threads, **how)
         if own:
             keep(options.release, gate)
-    except (ReleaseError, OSError) as error:
+    except (ReleaseError, FloatingPointError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     print(describe(gate))
@@ -269,14 +299,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def pictures_in(folder: Path) -> list[bytes]:
-    """The first picture files of a folder. Raises OSError for one that can't be read."""
+    """The first picture files of a folder. Raises ReleaseError for one that can't be read."""
     from tagger.folders import find_pictures
 
-    return [file.read_bytes() for file in find_pictures([folder])[:MOST_PICTURES]]
+    found = []
+    for file in find_pictures([folder])[:MOST_PICTURES]:
+        try:
+            with Image.open(file) as image:
+                image.load()
+            found.append(file.read_bytes())
+        except Exception as error:  # Pillow raises many kinds for broken files
+            raise ReleaseError(f"{file} cannot be opened as a picture ({error}); choose other pictures.") from error
+    return found
 
 
 def describe(gate: Gate) -> str:
     """The result as a sentence or two for people."""
     if gate.agreement is None or not gate.passed:
-        return f"{gate.engine or 'Fast mode'} is refused, the release stays exact. {gate.reason}"
-    return f"{gate.engine}: {gate.agreement:.1%} of the tags agree with exact mode on {gate.pictures} pictures. Passed."
+        return f"{gate.engine and gate.key or 'Fast mode'} is refused, the release stays exact. {gate.reason}"
+    return f"{gate.key}: {gate.agreement:.1%} of the tags agree with exact mode on {gate.pictures} pictures. Passed."

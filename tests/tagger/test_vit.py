@@ -15,7 +15,7 @@ from tagger.importing import command
 from tagger.importing.published import JOYTAG
 from tagger.inference import Predictor
 from tagger.release import ReleaseError
-from tagger.vit import VisionTransformer, VitArchitecture, expected_shapes
+from tagger.vit import VisionTransformer, VitArchitecture, expected_shapes, load_vit
 from tests.tagger.importing.test_onnx_model import joytag, joytag_scores
 
 STEM = "conv:c=64;ln;relu;conv:c=128;ln;relu;conv:c=256;ln;relu;conv:c=512;ln;relu;conv:c=768,s=1,k=1,p=0"
@@ -218,6 +218,23 @@ def test_the_published_files_become_a_release(tmp_path: Path) -> None:
         Predictor(tmp_path / "joytag", "cpu", engine="onnxruntime")
     gate = fast.check(tmp_path / "joytag", [picture.convert("RGB")], "cpu", anyway=True)
     assert (gate.engine, gate.pictures) == ("torch bf16", 1)
+
+
+def test_a_picture_that_overflows_half_precision_is_done_exactly(tmp_path: Path) -> None:
+    """What a GPU does, on the processor."""
+    assert imported(files(tmp_path / "files"), tmp_path / "joytag") == 0
+    exact, engine = (Predictor(tmp_path / "joytag", "cpu", threads=1, mode=mode).engine for mode in ("exact", "fast"))
+    engine.dtype = torch.float16
+    engine.model = load_vit(engine.release, engine.device, engine.dtype)
+    pixels = np.random.default_rng(0).normal(size=(3, 3, 64, 64)).astype(np.float32)
+    half, _ = engine.scores(pixels)
+    assert engine._exact is None
+    pixels[1] *= 1e5
+    found, _ = engine.scores(pixels)
+    expected, _ = exact.scores(pixels)
+    np.testing.assert_allclose(found[1], expected[1], atol=1e-5)
+    np.testing.assert_allclose(found[[0, 2]], half[[0, 2]], atol=1e-3)
+    assert (np.abs(found - expected).max(axis=1) > 1e-5).tolist() == [True, False, True]
 
 
 def test_the_onnx_file_is_taken_where_both_are(tmp_path: Path) -> None:
