@@ -18,6 +18,8 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from tagger import fast
+from tagger import release as releases
 from tagger.folders import FORMATS, find_pictures, unfinished, write_tags
 from tagger.release import ReleaseError, ReleaseFolder
 from tagger.thresholds import DEFAULT_PROFILE, SiteProfile, site_profiles
@@ -45,7 +47,10 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--stage", choices=("initial", "refined"), default="refined")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--engine", default="auto", help="auto, torch, onnxruntime or openvino")
-    parser.add_argument("--mode", choices=("exact", "fast"), default="exact", help="fast: lower precision")
+    parser.add_argument("--mode", choices=("exact", "fast"), default="exact", help="fast: lower precision, if checked")
+    parser.add_argument(
+        "--anyway", action="store_true", help="with --mode fast: also where it gains nothing or its check did not pass"
+    )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: the engine's choice)")
     parser.add_argument("--top", type=int, metavar="N", help="at most N tags of each category")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -78,14 +83,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if files:
             predictor = open_predictor(options)
             profile = find_profile(predictor.release, options.profile, predictor.stage)
-    except ReleaseError as error:
+        failed = 0
+        with tqdm(total=len(files), unit="picture", disable=None if options.write else True) as bar:
+            for file, outcome in outcomes(predictor, files) if files else ():
+                failed += not report(options, predictor, profile, file, outcome)
+                bar.update()
+    except ReleaseError as error:  # some show only with the first picture
         print(error, file=sys.stderr)
         return CANNOT_START
-    failed = 0
-    with tqdm(total=len(files), unit="picture", disable=None if options.write else True) as bar:
-        for file, outcome in outcomes(predictor, files) if files else ():
-            failed += not report(options, predictor, profile, file, outcome)
-            bar.update()
     if options.write:
         before = len(found) - len(files)
         print(f"{len(files) - failed} tagged, {before} had a tag file, {failed} failed", file=sys.stderr)
@@ -132,7 +137,20 @@ def open_predictor(options: argparse.Namespace) -> "Predictor":
         raise ReleaseError("The starter release is not here; name a release folder with --release FOLDER.")
     from tagger.inference import Predictor  # torch takes seconds to load: only when there is work for it
 
-    return Predictor(folder, options.device, options.stage, options.threads, options.engine, options.mode)
+    def opened(mode: str) -> Predictor:
+        return Predictor(folder, options.device, options.stage, options.threads, options.engine, mode)
+
+    if options.mode == "exact" or options.anyway:
+        return opened(options.mode)
+    reason = fast.why_not(releases.read(folder), options.device)
+    if reason is None:
+        predictor = opened("fast")
+        reason = fast.refusal(predictor.release, predictor.engine.title, predictor.stage)
+        if reason is None:
+            return predictor
+        del predictor  # the two models need not be in memory together
+    print(f"Exact mode is used. {reason}", file=sys.stderr)
+    return opened("exact")
 
 
 def find_profile(release: ReleaseFolder, key: str, stage: str) -> SiteProfile:
@@ -147,9 +165,21 @@ def outcomes(predictor: "Predictor", files: Sequence[Path]) -> Iterator[tuple[Pa
     for start in range(0, len(files), predictor.batch_size):
         batch = files[start : start + predictor.batch_size]
         prepared = [prepare(predictor, file) for file in batch]
-        predictions = iter(predictor.predict_prepared([array for array in prepared if not isinstance(array, str)]))
+        found = iter(predicted(predictor, [array for array in prepared if not isinstance(array, str)]))
         for file, array in zip(batch, prepared, strict=True):
-            yield file, array if isinstance(array, str) else next(predictions)
+            yield file, array if isinstance(array, str) else next(found)
+
+
+def predicted(predictor: "Predictor", arrays: Sequence[np.ndarray]) -> list["Prediction | str"]:
+    """What the model says of each, or the sentence why it says nothing: one that breaks it fails alone."""
+    try:
+        return list(predictor.predict_prepared(arrays))
+    except ReleaseError:
+        raise
+    except Exception as error:  # of the model's library, which has many kinds
+        if len(arrays) == 1:
+            return [f"The tagger fails on this picture ({error})."]
+    return [found for array in arrays for found in predicted(predictor, [array])]
 
 
 def prepare(predictor: "Predictor", file: Path) -> np.ndarray | str:

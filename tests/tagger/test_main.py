@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tagger import __main__ as command
+from tagger import fast
 from tests.tagger import releases
 
 
@@ -106,6 +107,44 @@ def test_what_cannot_start_says_why(
 ) -> None:
     assert command.main([str(folder / "0.png"), "--release", str(folder / "one"), *words]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_fast_mode_runs_where_its_check_passed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(folder / "0.png"), "--release", str(folder / "one"), "--mode", "fast", "--device", "cpu"]
+    words += ["--engine", "torch", "--stage", "initial"]
+
+    def said() -> str:
+        monkeypatch.setattr(command, "report", lambda options, predictor, *rest: print(predictor.engine.title) or True)
+        assert command.main(words) == 0
+        said = capsys.readouterr()
+        return said.out.strip() + "|" + said.err
+
+    monkeypatch.setattr(fast, "has_amx", lambda: False)
+    assert said().startswith("torch fp32|Exact mode is used. Fast mode needs a GPU")
+    monkeypatch.setattr(fast, "has_amx", lambda: True)
+    unknown = "torch fp32|Exact mode is used. How far torch bf16 keeps the tags of its initial stage is not known: run"
+    fast.keep(folder / "one", fast.Gate("torch bf16", 1.0, 9, True))  # of the other stage
+    assert said() == f"{unknown} python -m tagger check-fast {folder / 'one'} --stage initial --engine torch.\n"
+    fast.keep(folder / "one", fast.Gate("torch bf16", 0.5, 9, False, "Half of them.", "initial"))
+    assert said() == "torch fp32|Exact mode is used. Half of them.\n"
+    fast.keep(folder / "one", fast.Gate("torch bf16", 0.99, 9, True, "", "initial"))
+    assert said() == "torch bf16|"
+    fast.keep(folder / "one", fast.Gate("torch bf16", 0.5, 9, False, "Half of them.", "initial"))
+    words.append("--anyway")
+    assert said() == "torch bf16|"
+
+
+def test_a_picture_that_breaks_the_model_fails_alone() -> None:
+    def predict(arrays: list[int]) -> list[int]:
+        if 2 in arrays:
+            raise FloatingPointError("its scores are not finite")
+        return [10 * array for array in arrays]
+
+    said = "The tagger fails on this picture (its scores are not finite)."
+    assert command.predicted(SimpleNamespace(predict_prepared=predict), [1, 2, 3]) == [10, said, 30]
+    assert command.predicted(SimpleNamespace(predict_prepared=predict), []) == []
 
 
 def test_without_a_starter_the_command_asks_for_a_release(
