@@ -9,7 +9,7 @@ the few that are always wrong. Asked are tags of the newest posts, or of a searc
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import islice
 
@@ -58,9 +58,14 @@ def questions(
     without: Collection[Pair] = (),
     viewer: AbstractBaseUser | None = None,
     posts: int = POSTS,
+    visible: Callable[[list[int]], list[int]] | None = None,
 ) -> list[Question]:
-    """The questions most worth asking, best first, none about a tag that somebody judged. Raises SearchError."""
-    cells = _cells(_post_ids(text, thresholds, viewer, posts), thresholds, set(without))
+    """The questions most worth asking, best first, none about a tag that somebody judged. Raises SearchError.
+
+    `visible` picks the posts that may be asked about.
+    """
+    ids = _post_ids(text, thresholds, viewer, posts)
+    cells = _cells(visible(ids) if visible else ids, thresholds, set(without))
     if not len(cells.tag):
         return []
     wrong, said = history(cells, thresholds)

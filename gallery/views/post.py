@@ -13,6 +13,7 @@ from gallery import correcting, merging, profiles, search, uploading
 from gallery.captions import caption
 from gallery.http import member_only
 from gallery.models import Post, PostStatus
+from gallery.views.blacklist import hiding
 from gallery.views.panel import panel_context, visible
 
 
@@ -32,6 +33,7 @@ def post(request: HttpRequest, pk: int) -> HttpResponse:
         context["caption"] = caption(pk, context["tags_on"])
         context["predictions"] = correcting.said_of(found, known=context["known"])
         context["family"] = _family(found)
+        context["hidden"] = _hidden(request, found, context["family"])
         context |= _neighbours(request, context["q"], context["thresholds"], pk)
     response = render(request, template, context)
     patch_vary_headers(response, ["HX-Request"])
@@ -53,6 +55,12 @@ def _family(post: Post) -> list[tuple[str, list[Post]]]:
     if children:
         found.append(("Children", children))
     return found
+
+
+def _hidden(request: HttpRequest, post: Post, family: list[tuple[str, list[Post]]]) -> frozenset[int]:
+    """Those of its family that the visitor's blacklist hides; the post itself was asked for."""
+    others = {other.pk for _, posts in family for other in posts} - {post.pk}
+    return hiding(request, sorted(others)).hidden
 
 
 def _neighbours(request: HttpRequest, text: str, thresholds: profiles.Thresholds, pk: int) -> dict[str, Any]:

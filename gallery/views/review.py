@@ -13,6 +13,7 @@ from gallery.captions import captions
 from gallery.http import member_only
 from gallery.models import Post, Release, Tag
 from gallery.reviewing import Pair
+from gallery.views.blacklist import Hiding, hiding
 
 _ANSWERS = ("yes", "no", "skip", "back", "undo")
 _BEHIND = 20  # questions that one can go back to
@@ -88,16 +89,16 @@ def _skip(request: HttpRequest, pair: Pair) -> None:
 def _show(request: HttpRequest, text: str, ahead: list[Pair], behind: list[Pair], count: int) -> HttpResponse:
     """The first question of `ahead` that can be asked; new ones when there are none left."""
     thresholds = profiles.resolve(profiles.chosen(request))
-    mistake = ""
+    mistake, hides = "", Hiding()
     found = _first(ahead)
     if found is None:
-        skipped = [tuple(pair) for pair in request.session.get("review_skipped", [])]
         try:
-            asked = reviewing.questions(thresholds, text, without=[*skipped, *behind], viewer=request.user)
+            asked, hides = _questions(request, text, thresholds, behind)
         except search.SearchError as error:
             asked, mistake = [], str(error)
-        found = _first([question.pair for question in asked])
+        found = _first(asked)
     context: dict[str, Any] = {"q": text, "mistake": mistake, "count": count, "behind": _joined(behind)}
+    context |= {"hiding": hides, "bar_next": f"{reverse('review')}?{urlencode({'q': text})}"}
     context["active"] = Release.objects.filter(active=True).exists()
     if found is not None:
         post, tag, rest = found
@@ -109,6 +110,22 @@ def _show(request: HttpRequest, text: str, ahead: list[Pair], behind: list[Pair]
         context |= {"fields": fields, "coming": coming}
         context["caption"] = captions([post.pk], thresholds)[post.pk]
     return render(request, "review/question.html" if request.htmx else "review/page.html", context)
+
+
+def _questions(
+    request: HttpRequest, text: str, thresholds: profiles.Thresholds, behind: list[Pair]
+) -> tuple[list[Pair], Hiding]:
+    """New questions, none about a post that the visitor's blacklist hides; and what it hides. Raises SearchError."""
+    tree, hides = search.parse(text), Hiding()
+
+    def visible(post_ids: list[int]) -> list[int]:
+        nonlocal hides
+        hides = hiding(request, post_ids, tree)
+        return hides.visible(post_ids)
+
+    skipped = [tuple(pair) for pair in request.session.get("review_skipped", [])]
+    asked = reviewing.questions(thresholds, text, without=[*skipped, *behind], viewer=request.user, visible=visible)
+    return [question.pair for question in asked], hides
 
 
 def _first(pairs: list[Pair]) -> tuple[Post, Tag, list[Pair]] | None:

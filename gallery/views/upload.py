@@ -18,6 +18,7 @@ from gallery import correcting, merging, profiles, uploading
 from gallery.forms import PictureForm
 from gallery.http import member_only
 from gallery.models import CATEGORY_ORDER, Post, PostStatus, Release, TaggingState
+from gallery.views.blacklist import hiding
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +182,8 @@ def _choice(request: HttpRequest) -> merging.Choice | None:
 def _answer(request: HttpRequest, rows: list[Row], form: PictureForm) -> HttpResponse:
     """The page, or for its script the one row; 400 when nothing was taken."""
     refused = bool(rows) and all(row.refusal for row in rows)
-    context = {"rows": rows, "form": form, "poll": _POLL_FIRST, "max_mb": settings.UPLOAD_MAX_MB}
+    hidden = hiding(request, [row.twin.pk for row in rows if row.held and row.twin]).hidden
+    context = {"rows": rows, "form": form, "poll": _POLL_FIRST, "max_mb": settings.UPLOAD_MAX_MB, "hidden": hidden}
     if request.htmx:
         context["row"] = rows[0]
         return render(request, "upload/result.html", context, status=400 if refused else 200)

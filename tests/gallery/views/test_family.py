@@ -1,6 +1,7 @@
 import pytest
 
 from gallery import merging, uploading
+from gallery.index import indexing
 from gallery.merging import Choice
 from gallery.models import Post
 from gallery.uploading import ASK
@@ -45,3 +46,14 @@ def test_a_merged_post_leads_to_the_one_it_became(member, client):
     first.refresh_from_db()
     assert first.status == "active" and first.merged_into is None
     assert client.get(first.get_absolute_url()).status_code == 200
+
+
+def test_family_that_the_blacklist_hides_is_named_without_its_picture(member):
+    parent = make_post()
+    posts = [parent, make_post(parent=parent, width=70), make_post(parent=parent, width=80)]
+    indexing.rebuild([post.pk for post in posts])
+    member.post("/account/blacklist/", {"blacklist": "width:70"})
+    page = member.get(parent.get_absolute_url()).content.decode()
+    assert posts[1].get_absolute_url() in page and f"Post {posts[1].pk}, hidden by your blacklist" in page
+    assert posts[1].thumbnail_url not in page and posts[2].thumbnail_url in page
+    assert posts[1].sample_url in member.get(posts[1].get_absolute_url()).content.decode()

@@ -125,3 +125,11 @@ def test_a_picture_skipped_in_another_window_is_said_to_be_gone(member, first):
     assert choose(member, gone, "keep", htmx=False).url == reverse("upload")
     assert "skipped meanwhile" in member.get(reverse("upload")).content.decode()
     assert Post.objects.get(status=PostStatus.HELD) == other
+
+
+def test_what_the_blacklist_hides_is_named_beside_a_near_copy_without_its_picture(member, first):
+    member.post("/account/blacklist/", {"blacklist": "width:400"})
+    for answer in (send(member, file(200)), member.get(reverse("upload"))):
+        page = answer.content.decode()
+        assert f"Post {first.pk}, hidden by your blacklist" in page and first.thumbnail_url not in page
+        assert "Skip it" in page and "Merge, keep" in page

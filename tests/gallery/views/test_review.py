@@ -130,3 +130,29 @@ def test_an_answer_changes_what_the_live_region_holds_and_names_its_buttons(post
     assert "aria-live" not in part and 'id="question"' not in part
     for each in ("no", "yes", "back", "undo", "skip"):
         assert part.count(f'id="answer-{each}"') == page.count(f'id="answer-{each}"') == 1
+
+
+def blacklist(client, text: str) -> None:
+    client.post(reverse("blacklist"), {"blacklist": text})
+
+
+def test_what_the_blacklist_hides_is_not_asked_about(posts, tag):
+    client = signed_in()
+    blacklist(client, "width:30")
+    page = client.get(reverse("review")).content.decode()
+    assert f"Open post {posts[1].pk}" in page and posts[2].sample_url not in page
+    assert '<strong class="number">1</strong> hidden by your' in page and 'name="next" value="/review/?q="' in page
+    assert f"Open post {posts[0].pk}" in answer(client, page, "yes")
+    named = client.get(reverse("review"), {"q": "width:30"}).content.decode()
+    assert f"Open post {posts[2].pk}" in named  # who asks for it sees it
+
+
+def test_when_only_hidden_posts_are_left_review_says_so_and_shows_them_when_asked(posts, tag):
+    client = signed_in()
+    blacklist(client, "width:>10")
+    part = answer(client, client.get(reverse("review")).content.decode(), "yes")
+    assert "Nothing is left to ask" in part and "What is left is hidden by your" in part and "2 posts." in part
+    page = client.get(reverse("review")).content.decode()
+    rule = re.search(r'name="rule" value="(\w+)"', page)[1]
+    back = client.post(reverse("show_blacklisted"), {"show": rule, "next": "/review/?q="}, follow=True)
+    assert f"Open post {posts[2].pk}" in back.content.decode()
