@@ -1,6 +1,6 @@
-"""Being the only one at a piece of work: a lock in the database that ends with its session.
+"""Being the only one at a piece of work: locks in the database that end with their session or transaction.
 
-A killed worker holds it no longer, so whoever gets it knows that nobody else is at work.
+A killed worker holds them no longer, so whoever gets one knows that nobody else is at work.
 """
 
 from __future__ import annotations
@@ -23,3 +23,9 @@ def held(kind: int, number: int) -> Iterator[bool]:
         if ours:
             with suppress(DatabaseError), connection.cursor() as cursor:
                 cursor.execute("select pg_advisory_unlock(%s, %s)", [kind, number])
+
+
+def take_turns(sha256: str) -> None:
+    """Let those who store this file and those who throw it away take turns, until the transaction ends."""
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_advisory_xact_lock(%s)", [int.from_bytes(bytes.fromhex(sha256[:16]), signed=True)])

@@ -11,7 +11,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.core.files.storage import default_storage
 from django.db import connection, models, transaction
 
-from gallery import tagging
+from gallery import locking, tagging
 from gallery.index import indexing
 from gallery.models import THUMBNAIL_SIZES, Category, Post, PostStatus, Verdict
 
@@ -100,12 +100,28 @@ def take_apart(post: Post) -> None:
 
     Its source, credit and children stay with the other post: which of them came from here is not noted.
     """
-    path = _path(post)
+    path = _locked_path(post)
+    if not path:  # taken apart meanwhile
+        return
     through = _merged_into(post)
     Verdict.objects.filter(post__in=path, merged_from__in=[post.pk, *through]).delete()
     post.merged_into, post.parent = None, path[-1]
     post.save(update_fields=["merged_into", "parent"])
     indexing.rebuild([row.pk for row in path])
+
+
+def _locked_path(post: Post) -> list[Post]:
+    """The posts that this one was merged into, once nobody else merges them or takes them apart."""
+    locked: list[int] = []
+    while True:
+        path = _path(post)
+        rows = sorted([post.pk, *(row.pk for row in path)])
+        if rows == locked:
+            return path
+        # A merge writes verdicts that point to the post they came from, which no lock of the key may stop.
+        found = Post.objects.filter(pk__in=rows).order_by("pk").select_for_update(no_key=True)
+        locked = list(found.values_list("pk", flat=True))
+        post.refresh_from_db(fields=["merged_into"])
 
 
 def _merged_into(post: Post) -> set[int]:
@@ -142,8 +158,16 @@ def _throw_away(post: Post) -> None:
     """Row and files; nobody but its uploader ever saw it."""
     paths = [post.file_path, *(post.thumbnail_path(size) for size in THUMBNAIL_SIZES)]
     Post.objects.filter(pk=post.pk).delete()
-    for path in paths:
-        transaction.on_commit(lambda path=path: default_storage.delete(path), robust=True)
+    transaction.on_commit(lambda: _remove(post.sha256, paths), robust=True)
+
+
+@transaction.atomic
+def _remove(sha256: str, paths: list[str]) -> None:
+    """The files of a post that is gone, unless the same bytes have come again meanwhile: then they are that post's."""
+    locking.take_turns(sha256)
+    if not Post.objects.filter(sha256=sha256).exists():
+        for path in paths:
+            default_storage.delete(path)
 
 
 def _give_verdicts(gone: Post, kept: Post) -> None:

@@ -12,10 +12,10 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.files.base import ContentFile, File
 from django.core.files.storage import default_storage
-from django.db import connection, transaction
+from django.db import transaction
 from PIL import Image
 
-from gallery import merging, pictures, tagging
+from gallery import locking, merging, pictures, tagging
 from gallery.index import indexing
 from gallery.likeness import copies
 from gallery.likeness.copies import NearCopy
@@ -76,7 +76,7 @@ def store(
         uploader_id=uploader.pk if uploader else None,
     )
     with transaction.atomic():
-        _one_at_a_time(sha256)
+        locking.take_turns(sha256)
         if known := _again(sha256, uploader):
             return known
         twins = _near_copies(picture) if near != KEEP_ALL and uploader else ()
@@ -164,12 +164,6 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 def _clean_name(name: str) -> str:
     base = PurePosixPath(name.replace("\\", "/")).name
     return "".join(character for character in base if character.isprintable())[:255]
-
-
-def _one_at_a_time(sha256: str) -> None:
-    """Let two uploads of the same bytes take turns until the transaction ends."""
-    with connection.cursor() as cursor:
-        cursor.execute("select pg_advisory_xact_lock(%s)", [int.from_bytes(bytes.fromhex(sha256[:16]), signed=True)])
 
 
 def _write(post: Post, file: BinaryIO, picture: pictures.Picture) -> None:

@@ -89,8 +89,12 @@ def restore_post(request: HttpRequest, pk: int) -> HttpResponse:
     found = _changeable(request, pk)
     if not found.may_be_restored_by(request.user):
         raise PermissionDenied("The staff deleted this post: ask them to restore it.")
+    kept = merging.standing(found)
     uploading.restore(found)
-    messages.success(request, f"Post {pk} is back.")
+    if kept == found:
+        messages.success(request, f"Post {pk} is back.")
+    else:
+        messages.success(request, f"Post {pk} is back, with its own verdicts, which post {kept.pk} gave back.")
     return redirect(found)
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from gallery import correcting, merging, uploading
 from gallery.index import indexing
 from gallery.merging import Choice
-from gallery.models import Category, Post, PostStatus, TagIndex, Verdict
+from gallery.models import THUMBNAIL_SIZES, Category, Post, PostStatus, TagIndex, Verdict
 from gallery.uploading import ASK
 from tests.gallery.making import make_tag, make_user
 from tests.gallery.test_pictures import file_of
@@ -171,6 +171,13 @@ def _waits_for_a_lock() -> bool:
         return cursor.fetchone()[0]
 
 
+def _start(other: threading.Thread) -> None:
+    """Let it come as far as to what this transaction holds."""
+    other.start()
+    while other.is_alive() and not _waits_for_a_lock():
+        pass
+
+
 @pytest.mark.django_db(transaction=True)
 def test_two_merges_with_one_post_at_once_end_in_one_post(first, member):
     theirs = make_tag("theirs")
@@ -184,9 +191,7 @@ def test_two_merges_with_one_post_at_once_end_in_one_post(first, member):
     second = threading.Thread(target=merge_the_largest)
     with transaction.atomic():
         merging.decide(larger, Choice.MERGE, member)
-        second.start()
-        while second.is_alive() and not _waits_for_a_lock():
-            pass
+        _start(second)
     second.join()
     for post in (first, larger, largest):
         post.refresh_from_db()
@@ -236,3 +241,53 @@ def test_the_middle_of_a_chain_of_merges_takes_along_what_came_through_it(chain)
     assert (said(larger), said(largest)) == (["of-400", "of-800"], ["of-1000"])
     uploading.restore(first)
     assert (said(first), said(larger), said(largest)) == (["of-400"], ["of-800"], ["of-1000"])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_post_restored_while_its_verdicts_go_on_gets_all_of_them_back(first, member):
+    correcting.record(first, make_tag("theirs"), True, member)
+    larger = merging.decide(send(800, member).post, Choice.MERGE, member).kept
+    held = send(1000, member).post
+
+    def restore() -> None:
+        uploading.restore(Post.objects.get(pk=first.pk))
+        connection.close()
+
+    second = threading.Thread(target=restore)
+    with transaction.atomic():
+        merging.decide(held, Choice.MERGE, member)
+        _start(second)
+    second.join()
+    first.refresh_from_db()
+    assert (said(first), said(larger), said(held)) == (["theirs"], [], [])
+    assert (first.status, first.merged_into, first.parent) == (PostStatus.ACTIVE, None, held)
+
+
+def test_restoring_twice_at_once_is_restoring_once(first, member):
+    kept = merging.decide(send(800, member).post, Choice.MERGE, member).kept
+    one, two = Post.objects.get(pk=first.pk), Post.objects.get(pk=first.pk)
+    uploading.restore(one)
+    Post.objects.filter(pk=first.pk).update(parent=None)
+    uploading.restore(two)
+    first.refresh_from_db()
+    assert (first.status, first.merged_into, first.parent) == (PostStatus.ACTIVE, None, None)
+    assert merging.standing(kept) == kept
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_file_that_comes_again_while_it_is_skipped_is_not_lost(first, member, data):
+    held, stranger, came = send(200, member).post, make_user(), []
+
+    def send_the_same() -> None:
+        came.append(send(200, stranger, near=Choice.KEEP))
+        connection.close()
+
+    second = threading.Thread(target=send_the_same)
+    with transaction.atomic():
+        transaction.on_commit(second.join)  # all of it happens after the row is gone and before its files are
+        merging.decide(held, Choice.SKIP, member)
+        _start(second)
+    (stored,) = came
+    assert stored.created and stored.post.pk != held.pk and stored.post.uploader == stranger
+    paths = [stored.post.file_path, *(stored.post.thumbnail_path(size) for size in THUMBNAIL_SIZES)]
+    assert all((data / "media" / path).is_file() for path in paths)

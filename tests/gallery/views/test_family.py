@@ -42,7 +42,8 @@ def test_a_merged_post_leads_to_the_one_it_became(member, client):
     assert client.get(first.get_absolute_url()).url == kept.get_absolute_url()
     page = member.get(first.get_absolute_url()).content.decode()
     assert f'merged into <a href="{kept.get_absolute_url()}"' in page
-    member.post(f"{first.get_absolute_url()}restore/")
+    page = member.post(f"{first.get_absolute_url()}restore/", follow=True).content.decode()
+    assert f"Post {first.pk} is back, with its own verdicts, which post {kept.pk} gave back." in page
     first.refresh_from_db()
     assert first.status == "active" and first.merged_into is None
     assert client.get(first.get_absolute_url()).status_code == 200

@@ -1,10 +1,15 @@
+import hashlib
 import io
+import threading
 
 import pytest
+from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection, transaction
 from django.urls import reverse
 
-from gallery.models import Post, PostStatus
+from gallery import locking
+from gallery.models import THUMBNAIL_SIZES, Post, PostStatus
 from tests.gallery.test_merging import drawing
 from tests.gallery.views.people import signed_in
 
@@ -133,3 +138,34 @@ def test_what_the_blacklist_hides_is_named_beside_a_near_copy_without_its_pictur
         page = answer.content.decode()
         assert f"Post {first.pk}, hidden by your blacklist" in page and first.thumbnail_url not in page
         assert "Skip it" in page and "Merge, keep" in page
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_requests_with_the_same_file_at_once_make_one_post(member):
+    people, pages = [member, signed_in()], {}
+
+    def upload(person) -> None:
+        pages[person] = send(person, file(400))
+        connection.close()
+
+    threads = [threading.Thread(target=upload, args=[person]) for person in people]
+    with transaction.atomic():
+        locking.take_turns(hashlib.sha256(file(400).read()).hexdigest())
+        for thread in threads:
+            thread.start()
+        while _waiting() < 2:  # both have seen that the site has no such file
+            assert all(thread.is_alive() for thread in threads)
+    for thread in threads:
+        thread.join()
+    post = Post.objects.get()
+    assert [page.status_code for page in pages.values()] == [200, 200]
+    texts = sorted(page.content.decode() for page in pages.values())
+    assert sorted("already here" in text for text in texts) == [False, True]
+    assert all(post.get_absolute_url() in text for text in texts)
+    assert default_storage.exists(post.file_path) and default_storage.exists(post.thumbnail_path(THUMBNAIL_SIZES[0]))
+
+
+def _waiting() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("select count(*) from pg_locks where locktype = 'advisory' and not granted")
+        return cursor.fetchone()[0]
