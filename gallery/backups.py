@@ -71,6 +71,7 @@ def backup(folder: Path, say: Say = print) -> Outcome:
         folder.mkdir(parents=True, exist_ok=True)
         about = _about()
         say("Saving the database ...")
+        (folder / "database.dump.new").touch(0o600)  # password hashes are in it
         _dump(folder / "database.dump.new")
         copied = sum(_copy_tree(settings.DATA_DIR / name, folder / name, say) for name in _TREES)
         _copy_key(settings.DATA_DIR, folder)

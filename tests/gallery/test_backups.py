@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,7 @@ def test_a_backup_brings_everything_back_elsewhere(site, tmp_path_factory, elsew
     folder = tmp_path_factory.mktemp("backup") / "new"
     said: list[str] = []
     assert backups.backup(folder, said.append).posts == 3
+    assert stat.S_IMODE((folder / "database.dump").stat().st_mode) == 0o600  # password hashes are in it
     result = restored(elsewhere, folder)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "3 posts are back" in result.stdout
