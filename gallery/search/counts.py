@@ -76,9 +76,9 @@ def _counted(query: Query, plan: Plan, known: Histograms) -> Count:
 
 def _estimate(query: Query, plan: Plan, known: Histograms) -> Estimate | None:
     """None where the sample does not know what is asked."""
-    if plan.sample is None or plan.found is None or not known_to_sample(query.predicate):
+    if plan.sample is None or query.masks is None or not known_to_sample(query.predicate):
         return None
-    return estimated(query.predicate, plan.found, plan.sample, known)
+    return estimated(query.predicate, query.masks, known)
 
 
 def count_of(tag: Tag, thresholds: Thresholds) -> int:

@@ -7,13 +7,13 @@ are off is known from the tags' histograms: what goes along with them is put rig
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from gallery.models import Tag
-from gallery.search.predicates import All, Any, Neither, On, Predicate
+from gallery.search.predicates import All, Any, Masks, Neither, On, Predicate
 from gallery.search.sample import Sample
 
 _TAGS = 12  # that put an estimate right: the most frequent ones
@@ -41,15 +41,16 @@ class Estimate(NamedTuple):
     error: float
 
 
-def estimated(predicate: Predicate, found: np.ndarray, sample: Sample, known: Histograms | None = None) -> Estimate:
-    """The number for a predicate that matches `found` of the sample (bool); `known` are histograms read already."""
+def estimated(predicate: Predicate, masks: Masks, known: Histograms | None = None) -> Estimate:
+    """The number for a predicate; `known` are histograms read already."""
+    sample, found = masks.sample, masks.of(predicate)
     matches = int(np.count_nonzero(found))
     if matches == sample.size or not matches or sample.scale <= 1:
         return Estimate(matches * sample.scale, 0.0 if sample.scale <= 1 or matches else math.inf)
     share = matches / sample.size
     spread = share * (1 - share)
     if matches >= _FEWEST:
-        change, spread = _put_right(found, share, _most_frequent(predicate, sample), sample, known)
+        change, spread = _put_right(found, _most_frequent(predicate, sample), masks, known or Histograms())
         share += change
     if share <= 0:
         return Estimate(matches * sample.scale, math.inf)
@@ -57,20 +58,26 @@ def estimated(predicate: Predicate, found: np.ndarray, sample: Sample, known: Hi
     return Estimate(share * sample.total, math.sqrt(max(spread, 0) * unseen / sample.size) / share)
 
 
-def _put_right(
-    found: np.ndarray, share: float, tags: list[On], sample: Sample, histograms: Histograms | None
-) -> tuple[float, float]:
+def _put_right(found: np.ndarray, tags: list[On], masks: Masks, histograms: Histograms) -> tuple[float, float]:
     """What to add to the share that matches, and the variance that is left of a post's match."""
-    known = _shares(tags, sample.total, histograms or Histograms())
+    known = _shares(tags, masks.sample.total, histograms)
     tags = [tag for tag in tags if tag in known]
-    masks = np.stack([np.ones(sample.size, bool), *(sample.on(tag.tag_id, tag.byte) for tag in tags)])
-    on = masks.astype(np.float32)
-    means = on.mean(axis=1)
-    together = (on @ on.T).astype(np.float64) / sample.size - np.outer(means, means)
-    with_found = on @ found.astype(np.float32) / sample.size - means * share
-    slopes = np.linalg.lstsq(together, with_found.astype(np.float64), rcond=1e-6)[0]
-    off = np.array([1.0, *(known[tag] for tag in tags)]) - means
-    return float(slopes @ off), share * (1 - share) - float(slopes @ with_found)
+    shared = _shared([found, *(masks.of(tag) for tag in tags)])
+    means = shared.diagonal()
+    covariance = shared - np.outer(means, means)
+    slopes = np.linalg.lstsq(covariance[1:, 1:], covariance[1:, 0], rcond=1e-6)[0]
+    off = np.array([known[tag] for tag in tags]) - means[1:]
+    return float(slopes @ off), float(covariance[0, 0] - slopes @ covariance[1:, 0])
+
+
+def _shared(masks: Sequence[np.ndarray]) -> np.ndarray:
+    """Of which part of the posts any two of these masks hold together."""
+    # Sixty-four posts in a number: as floats, multiplying these would take ten times as long.
+    posts = len(masks[0])
+    bits = np.zeros((len(masks), -(-posts // 64) * 8), np.uint8)
+    bits[:, : -(-posts // 8)] = np.packbits(np.stack(masks), axis=1)
+    words = bits.view(np.uint64)
+    return np.array([np.bitwise_count(words & each).sum(axis=1) for each in words]) / posts
 
 
 def _most_frequent(predicate: Predicate, sample: Sample) -> list[On]:

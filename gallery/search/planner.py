@@ -62,16 +62,22 @@ class Cover:
         rejected = "array(select v.post_id from verdict v where v.tag_id = any(%s) and not v.answer)"
         return Sql(f"({text} or i.post_id = any({rejected}))", (self.tags, self.or_rejected))
 
-    def costs(self, sample: Sample, parts: Sequence[slice], tests: float) -> np.ndarray:
-        """Microseconds in each part of the sample; a candidate takes so many `tests` of tags."""
-        present = [sample.on(tag_id, 1) for tag_id in self.tags]
-        together = (np.logical_and if self.every else np.logical_or).reduce(present)
-        candidates = _sums(together, parts) * sample.scale
-        lists = np.array([_sums(each, parts) * sample.scale for each in present])
+    def costs(self, masks: Masks, parts: Sequence[slice], tests: float, most: np.ndarray | float) -> np.ndarray:
+        """Microseconds in each part of the sample; a candidate takes so many `tests` of tags.
+
+        Not worked out further where it is more than `most` in any case.
+        """
+        scale = masks.sample.scale
+        lists = np.array([masks.sample.holding(tag_id, parts) * scale for tag_id in self.tags])
         listed = _LISTED * lists
         if self.every:
-            listed = np.minimum(listed, _LISTED * lists.min(axis=0) + _SKIPPED * lists.min(axis=0))
-        return _GIN_START + (_CANDIDATE + _TESTED * tests) * candidates + listed.sum(axis=0)
+            listed = np.minimum(listed, (_LISTED + _SKIPPED) * lists.min(axis=0))
+        reading = _GIN_START + listed.sum(axis=0)
+        if np.all(reading >= most):
+            return reading
+        tags = tuple(On(tag_id, 1) for tag_id in self.tags)
+        candidates = masks.of(All(tags) if self.every else Any(tags))
+        return reading + (_CANDIDATE + _TESTED * tests) * scale * _sums(candidates, parts)
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ class Stretch:
 class Plan:
     """What to read, in order, until there is enough; `cost` in microseconds and `matches` are estimates.
 
-    `predicate` is what was asked, with what decides soonest first; `found` are the posts of the `sample` that match.
+    `predicate` is what was asked, with what decides soonest first; `sample` is what told it, for all matches.
     """
 
     stretches: tuple[Stretch, ...]
@@ -105,7 +111,6 @@ class Plan:
     few: bool = False  # no more matches than can be put in an order that takes counting,
     cut: bool = False  # because only the newest are read
     sample: Sample | None = field(default=None, repr=False, compare=False)
-    found: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
     def way(self) -> Way:
@@ -146,12 +151,12 @@ def choose(predicate: Predicate, masks: Masks | None, walk: Walk | None, forced:
     tests = masks.effort(predicate)
     if walk and walk.weighed and known_to_sample(predicate):
         if matches > MOST_WEIGHED:
-            return _of_the_newest(predicate, sample, found, matches, tests)
-        return replace(_all_matches(predicate, sample, walk, matches, tests), few=True)
+            return _of_the_newest(predicate, masks, found, matches, tests)
+        return replace(_all_matches(predicate, masks, walk, matches, tests), few=True)
     if walk is None or not walk.by_id:
-        whole = _all_matches(predicate, sample, walk, matches, tests)
-        return replace(whole, sample=sample, found=found)
-    stretches, cost = _by_partition(predicate, sample, walk, found, tests)
+        whole = _all_matches(predicate, masks, walk, matches, tests)
+        return replace(whole, sample=sample)
+    stretches, cost = _by_partition(predicate, masks, walk, found, tests)
     return Plan(stretches, predicate, cost, matches)
 
 
@@ -168,11 +173,11 @@ def _by_lots(lots: tuple[int, ...], first: float) -> tuple[Stretch, ...]:
     return tuple(Stretch(Way.LOTS, lots=run) for run in shuffling.runs(lots, first))
 
 
-def _all_matches(predicate: Predicate, sample: Sample, walk: Walk | None, matches: float, tests: float) -> Plan:
+def _all_matches(predicate: Predicate, masks: Masks, walk: Walk | None, matches: float, tests: float) -> Plan:
     """One statement over everything, or in the order that is asked for until there are enough."""
-    ways = [((_SCANNED + _TESTED * tests) * sample.total, Stretch(Way.SCAN))]
-    whole = [slice(0, sample.size)]
-    ways += [(float(c.costs(sample, whole, tests)[0]), Stretch(Way.GIN, c)) for c in covers(predicate, sample)]
+    sample = masks.sample
+    scan = (_SCANNED + _TESTED * tests) * sample.total
+    ways = [(scan, Stretch(Way.SCAN)), *_from_gin(predicate, masks, slice(0, sample.size), tests, scan)]
     if walk:
         # All matches have to be joined and sorted, unless the order's index gives them one by one.
         ways = [(cost + _SORTED * matches, stretch) for cost, stretch in ways]
@@ -189,35 +194,44 @@ def _all_matches(predicate: Predicate, sample: Sample, walk: Walk | None, matche
     return Plan((stretch,), predicate, cost, matches)
 
 
-def _of_the_newest(predicate: Predicate, sample: Sample, found: np.ndarray, matches: float, tests: float) -> Plan:
+def _from_gin(
+    predicate: Predicate, masks: Masks, part: slice, tests: float, most: float, low: int | None = None
+) -> list[tuple[float, Stretch]]:
+    """What the covers cost that are offered, each in one statement down to `low`."""
+    offered = covers(predicate, masks.sample)
+    return [(float(cover.costs(masks, [part], tests, most)[0]), Stretch(Way.GIN, cover, low)) for cover in offered]
+
+
+def _of_the_newest(predicate: Predicate, masks: Masks, found: np.ndarray, matches: float, tests: float) -> Plan:
     """As many of the newest matches as can be put in an order that takes counting."""
+    sample = masks.sample
     last = int(np.flatnonzero(found)[int(MOST_WEIGHED / sample.scale)])
-    part, low = [slice(0, last + 1)], int(sample.column("id")[last])
-    ways = [((_SCANNED + _TESTED * tests) * (last + 1) * sample.scale, Stretch(Way.SCAN, low=low))]
-    offered = covers(predicate, sample)
-    ways += [(float(c.costs(sample, part, tests)[0]), Stretch(Way.GIN, c, low)) for c in offered]
-    cost, stretch = min(ways, key=lambda way: way[0])
+    low = int(sample.column("id")[last])
+    scan = (_SCANNED + _TESTED * tests) * (last + 1) * sample.scale
+    from_gin = _from_gin(predicate, masks, slice(0, last + 1), tests, scan, low)
+    cost, stretch = min([(scan, Stretch(Way.SCAN, low=low)), *from_gin], key=lambda way: way[0])
     return Plan((stretch,), predicate, cost, matches, few=True, cut=True)
 
 
 def _by_partition(
-    predicate: Predicate, sample: Sample, walk: Walk, found: np.ndarray, tests: float
+    predicate: Predicate, masks: Masks, walk: Walk, found: np.ndarray, tests: float
 ) -> tuple[tuple[Stretch, ...], float]:
     """The cheapest way through each partition on the walk, neighbours of one way in one statement."""
-    bounds, parts = _partitions(sample, walk)
-    offered = list(covers(predicate, sample))
-    gin = np.array([cover.costs(sample, parts, tests) for cover in offered]).reshape(len(offered), len(parts))
+    bounds, parts = _partitions(masks.sample, walk)
+    matches = _sums(found, parts) * masks.sample.scale
+    depths = [
+        _depth(found[part], walk, before, masks.sample.scale)
+        for part, before in zip(parts, np.cumsum(matches) - matches, strict=True)
+    ]
+    scans = (_SCANNED + _TESTED * tests) * np.array(depths)
+    offered = list(covers(predicate, masks.sample))
+    gin = np.array([cover.costs(masks, parts, tests, scans) for cover in offered]).reshape(len(offered), len(parts))
     stretches: list[Stretch] = []
     total, expected, in_stretch = 0.0, 0.0, 0.0
-    for number, (part, (low, high)) in enumerate(zip(parts, bounds, strict=True)):
-        ahead = found[part] if walk.descending else found[part][::-1]
-        matches = float(np.count_nonzero(ahead)) * sample.scale
-        # Where there should be enough before, half a page may still be missing.
-        needed = max(walk.wanted / 2, walk.wanted - expected)
-        scan = (_SCANNED + _TESTED * tests) * _depth(ahead, needed, sample.scale)
+    for number, (low, high) in enumerate(bounds):
         best = int(gin[:, number].argmin()) if offered else 0
-        way, cover, cost = Way.SCAN, None, scan
-        if offered and gin[best, number] < scan:
+        way, cover, cost = Way.SCAN, None, float(scans[number])
+        if offered and gin[best, number] < cost:
             way, cover, cost = Way.GIN, offered[best], float(gin[best, number])
         last = stretches[-1] if stretches else None
         # A statement from GIN sorts all that it finds: it ends where there should be enough.
@@ -225,19 +239,19 @@ def _by_partition(
         goes_on = in_stretch < 2 * walk.wanted if way == Way.GIN else last and None not in (last.high, high)
         if last and goes_on and (last.way, last.cover) == (way, cover):
             stretches[-1] = Stretch(way, cover, *((low, last.high) if walk.descending else (last.low, high)))
-            in_stretch += matches
+            in_stretch += matches[number]
         else:
             stretches.append(Stretch(way, cover, low, high))
-            in_stretch = matches
+            in_stretch = matches[number]
         if expected < walk.wanted:
             total += cost
-        expected += matches
+        expected += matches[number]
     return tuple(stretches), total
 
 
 def _partitions(sample: Sample, walk: Walk) -> tuple[list[tuple[int, int | None]], list[slice]]:
     """Bounds of the partitions on the walk, in reading order, the newest open, and their parts of the sample."""
-    ids = -sample.column("id")  # ascending: the sample is newest first
+    ids = sample.ages
     newest = first = sample.newest // SIZE
     last = 0
     if walk.start is not None:
@@ -267,10 +281,14 @@ def has_index(predicate: Predicate) -> bool:
     return isinstance(predicate, Condition) and predicate.selective
 
 
-def _depth(found: np.ndarray, wanted: float, scale: float) -> float:
-    """How many posts are read until `wanted` matches; all that `found` stands for, if they don't suffice."""
+def _depth(found: np.ndarray, walk: Walk, before: float, scale: float) -> float:
+    """How many posts are read in a partition until there are enough; all, if they don't suffice.
+
+    Where there should be enough `before`, half a page may still be missing.
+    """
+    wanted = max(walk.wanted / 2, walk.wanted - before)
     needed = max(1, math.ceil(wanted / scale))
-    places = np.flatnonzero(found)
+    places = np.flatnonzero(found if walk.descending else found[::-1])
     if len(places) < needed:
         return len(found) * scale
     # The needed-th match of the sample stands for `needed * scale` matches.

@@ -1,7 +1,7 @@
 """A sample of posts in memory, which tells the planner what a search will find.
 
 It sees what the database's statistics don't: which tags come together, and which belong to one era.
-50,000 posts of 84 tags are about 25 MB a process.
+100,000 posts of 84 tags are about 60 MB a process.
 """
 
 from __future__ import annotations
@@ -9,20 +9,23 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import psycopg
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, transaction
 
 from gallery.index.histograms import unpacked
 from gallery.search.fields import SAMPLED
 from gallery.search.values import Ranges
 
-SIZE = 50_000
+SIZE = 100_000
+_BATCH = 10_000  # posts read at a time: all at once would need several times the memory
 STALE_SECONDS = 300
 _GROWN = 1.25
+_DENSE = 0.1  # part of the posts from which on a tag's bytes lie post by post, too: masks of them cost a fortieth
 _ASK_SECONDS = 5.0
 SMALL_SITE = 5_000  # up to this newest id every way is quick
 
@@ -33,8 +36,8 @@ logger = logging.getLogger(__name__)
 class Sample:
     """`size` posts out of `total`, newest first; the tags lie tag by tag.
 
-    `starts[k]:starts[k + 1]` are the entries of tag `tag_ids[k]` in `rows` (place of the post) and
-    `bytes_` (confidence).
+    `starts[k]:starts[k + 1]` are the entries of tag `tag_ids[k]` in `rows` (place of the post, ascending) and
+    `bytes_` (confidence); `dense` holds those of common tags once more, a byte for each post.
     """
 
     total: int
@@ -48,6 +51,11 @@ class Sample:
     columns: dict[str, np.ndarray]
     loaded_at: float
 
+    def __post_init__(self) -> None:
+        common = self.tag_ids[np.diff(self.starts) > _DENSE * self.size].tolist()
+        self.dense = {tag_id: self._bytes_of(tag_id) for tag_id in common}
+        self.ages = -self.columns["id"]  # ascending
+
     @property
     def scale(self) -> float:
         """Posts that one post of the sample stands for."""
@@ -60,15 +68,25 @@ class Sample:
             return slice(0, 0)
         return slice(int(self.starts[place]), int(self.starts[place + 1]))
 
+    def _bytes_of(self, tag_id: int) -> np.ndarray:
+        """The tag's byte of each post, 0 where it is absent."""
+        entries = self._entries(tag_id)
+        bytes_ = np.zeros(self.size, np.uint8)
+        bytes_[self.rows[entries]] = self.bytes_[entries]
+        return bytes_
+
     def on(self, tag_id: int, byte: int) -> np.ndarray:
         return self.any_on([(tag_id, byte)])
 
     def any_on(self, tags: Iterable[tuple[int, int]]) -> np.ndarray:
-        """Posts on which any of these tags reaches its byte."""
+        """Posts on which any of these tags reaches its byte, which is at least 1."""
         found = np.zeros(self.size, bool)
         for tag_id, byte in tags:
-            entries = self._entries(tag_id)
-            found[self.rows[entries][self.bytes_[entries] >= byte]] = True
+            if tag_id in self.dense:
+                found |= self.dense[tag_id] >= byte
+            else:
+                entries = self._entries(tag_id)
+                found[self.rows[entries][self.bytes_[entries] >= byte]] = True
         return found
 
     def count_on(self, tag_id: int, byte: int) -> int:
@@ -77,10 +95,13 @@ class Sample:
 
     def within(self, tag_id: int, ranges: Ranges) -> np.ndarray:
         """Posts whose byte of the tag, 0 where it is absent, lies in one of these ranges."""
-        entries = self._entries(tag_id)
-        bytes_ = np.zeros(self.size, np.uint8)
-        bytes_[self.rows[entries]] = self.bytes_[entries]
+        bytes_ = self.dense[tag_id] if tag_id in self.dense else self._bytes_of(tag_id)
         return np.logical_or.reduce([each.mask(bytes_) for each in ranges])
+
+    def holding(self, tag_id: int, parts: Sequence[slice]) -> np.ndarray:
+        """How many posts of each of these parts of the sample hold the tag at any confidence."""
+        ends = np.array([(part.start, part.stop) for part in parts], np.int32)
+        return np.diff(np.searchsorted(self.rows[self._entries(tag_id)], ends))[:, 0]
 
     def posts_with(self, tag_id: int) -> float:
         """About how many posts hold the tag at any confidence."""
@@ -103,16 +124,18 @@ def load(size: int = SIZE) -> Sample:
         total, oldest, newest = cursor.fetchone()
     some = _some_ids(total, oldest, newest, size)
     columns = ", ".join(SAMPLED.values())
+    query = (
+        f"select array_send(i.tag_ids), i.confidences, coalesce(i.rating, -1), {columns} from tag_index i"
+        " join post p on p.id = i.post_id"
+        f"{'' if some is None else ' where i.post_id = any(%s)'} order by i.post_id desc"
+    )
+    parts: list[_Part] = []
     # In the database's binary form: 84 Python numbers a post would take most of the time, and stop the others.
-    with psycopg.Cursor(connection.connection) as cursor:
-        cursor.execute(
-            f"select array_send(i.tag_ids), i.confidences, coalesce(i.rating, -1), {columns} from tag_index i"
-            " join post p on p.id = i.post_id"
-            f"{'' if some is None else ' where i.post_id = any(%s)'} order by i.post_id desc",
-            [] if some is None else [some],
-            binary=True,
-        )
-        return _packed(cursor.fetchall(), total, newest or 0)
+    with transaction.atomic(), psycopg.ServerCursor(connection.connection, "sampled") as cursor:
+        cursor.execute(query, [] if some is None else [some], binary=True)
+        while rows := cursor.fetchmany(_BATCH):
+            parts.append(_packed(rows, sum(len(part.ratings) for part in parts)))
+    return _together(parts, total, newest or 0)
 
 
 def _some_ids(total: int, oldest: int, newest: int, size: int) -> list[int] | None:
@@ -126,23 +149,42 @@ def _some_ids(total: int, oldest: int, newest: int, size: int) -> list[int] | No
     return (oldest + ends[:-1] + within.astype(np.int64)).tolist()
 
 
-def _packed(rows: list[tuple], total: int, newest: int) -> Sample:
+class _Part(NamedTuple):
+    """Some posts: `entries` are tag id, place of the post and byte in one number each, in no order."""
+
+    entries: np.ndarray
+    ratings: np.ndarray
+    columns: np.ndarray
+
+
+def _packed(rows: list[tuple], first: int) -> _Part:
+    """Rows of the sample whose places begin at `first`."""
     tags, lengths, confidences = unpacked([row[0] for row in rows], [row[1] for row in rows])
-    places = np.repeat(np.arange(len(rows), dtype=np.int64), lengths)
+    places = np.repeat(np.arange(first, first + len(rows), dtype=np.int64), lengths)
+    columns = np.array([row[3:] for row in rows], np.float64)
+    return _Part(tags << 32 | places << 8 | confidences, np.array([row[2] for row in rows], np.int8), columns)
+
+
+def _together(parts: list[_Part], total: int, newest: int) -> Sample:
+    nothing = _Part(np.zeros(0, np.int64), np.zeros(0, np.int8), np.zeros((0, len(SAMPLED))))
+    entries = np.concatenate([part.entries for part in parts or [nothing]])
+    ratings = np.concatenate([part.ratings for part in parts or [nothing]])
+    columns = np.concatenate([part.columns for part in parts or [nothing]])
+    parts.clear()
     # Whole numbers sort several times as quickly as places do by them.
-    entries = np.sort(tags << 32 | places << 8 | confidences)
-    by_tag = (entries >> 32).astype(np.int32)
+    entries.sort()
+    by_tag, placed = (entries >> 32).astype(np.int32), entries.astype(np.uint32)
     starts = np.flatnonzero(np.diff(by_tag, prepend=np.int32(-1)))
     return Sample(
         total=total,
         newest=newest,
-        size=len(rows),
+        size=len(ratings),
         tag_ids=by_tag[starts],
-        starts=np.append(starts, len(tags)),
-        rows=(entries >> 8 & 0xFF_FFFF).astype(np.int32),
-        bytes_=entries.astype(np.uint8),
-        ratings=np.array([row[2] for row in rows], np.int8),
-        columns={name: np.array([row[3 + n] for row in rows], np.float64) for n, name in enumerate(SAMPLED)},
+        starts=np.append(starts, len(entries)),
+        rows=(placed >> 8).astype(np.int32),
+        bytes_=placed.astype(np.uint8),
+        ratings=ratings,
+        columns={name: columns[:, place].copy() for place, name in enumerate(SAMPLED)},
         loaded_at=time.monotonic(),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 
+import numpy as np
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
@@ -17,7 +18,7 @@ from gallery.search import counts, sample
 from gallery.search.compiler import prepare
 from gallery.search.estimating import estimated
 from gallery.search.planner import MOST_WEIGHED, Walk, Way
-from gallery.search.predicates import mask
+from gallery.search.predicates import Masks, mask
 from gallery.search.running import SETTINGS
 from tests.gallery.making import make_post
 
@@ -199,13 +200,13 @@ def test_estimates_tell_how_far_off_they_are_and_are_put_right_by_histograms(sit
         predicate = prepare(text, HALF).predicate
         found = mask(predicate, part)
         number = search.count(text, HALF)
-        estimate = estimated(predicate, found, part)
+        estimate = estimated(predicate, Masks(part))
         plain = math.sqrt((1 / found.mean() - 1) * (1 - part.size / part.total) / part.size)
         assert number.exact
         assert estimate.error < plain
         assert abs(estimate.number - number.number) < 4 * estimate.error * number.number
     nothing = prepare("rare rarer era", HALF).predicate
-    assert estimated(nothing, mask(nothing, part), part).error == math.inf
+    assert estimated(nothing, Masks(part)).error == math.inf
 
 
 @pytest.mark.parametrize("reason", ["STALE_SECONDS", "_GROWN"])
@@ -217,6 +218,25 @@ def test_a_search_never_waits_for_the_next_sample(site, monkeypatch, reason):
     with sample._loading:  # as a thread does that reads
         assert sample.current() is first
         assert search.find("common", HALF).post_ids
+
+
+def test_a_sample_read_in_batches_is_that_read_at_once(site, monkeypatch):
+    monkeypatch.setattr(sample, "_BATCH", 1_000_000)
+    at_once = sample.load()
+    monkeypatch.setattr(sample, "_BATCH", 777)
+    batched = sample.load()
+    assert batched.size == batched.total > 777
+    for field in ("tag_ids", "starts", "rows", "bytes_", "ratings", "ages"):
+        assert np.array_equal(getattr(at_once, field), getattr(batched, field)), field
+    for tag_id in batched.tag_ids.tolist():
+        rows = batched.rows[batched._entries(tag_id)]
+        assert (np.diff(rows) > 0).all()
+        halves = batched.holding(tag_id, [slice(0, 500), slice(500, batched.size)])
+        assert halves.tolist() == [np.count_nonzero(rows < 500), np.count_nonzero(rows >= 500)]
+    assert 0 < len(batched.dense) < len(batched.tag_ids)
+    for tag_id, bytes_ in batched.dense.items():
+        assert np.array_equal(bytes_ >= 100, batched.on(tag_id, 100))
+        assert np.count_nonzero(bytes_ >= 100) == batched.count_on(tag_id, 100)
 
 
 def test_a_part_of_the_posts_estimates_the_whole(site):
