@@ -149,7 +149,7 @@ class CamieEngine:
     def _features(self, pixels: np.ndarray) -> Tensor:
         """[B, 3, S, S] -> [B, feature_size]"""
         model = self.model
-        if not isinstance(model.backbone, Backbone):  # a processor's own form, which rounds by itself
+        if self.quickest is None and not isinstance(model.backbone, Backbone):  # a processor's form rounds by itself
             return model.pool(model.backbone(torch.from_numpy(pixels)))
         images = torch.from_numpy(pixels).to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
         return (self.quickest or model.features)(images)
