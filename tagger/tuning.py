@@ -90,7 +90,7 @@ class Quickest:
         if size is None or not self._is_worth(size, count):
             return self.plain(images)
         if size > count:
-            images = torch.cat([images, images[-1:].expand(size - count, *images.shape[1:])])
+            images = filled(images, size)
         try:
             return self._built(size)(images)[:count]
         except torch.OutOfMemoryError:
@@ -163,6 +163,12 @@ class Quickest:
         return choice
 
 
+def filled(images: Tensor, size: int) -> Tensor:
+    """[B, ...] -> [size, ...]: the last picture again and again, in the order in memory that ways were built for."""
+    last = torch.channels_last if images.ndim == 4 else torch.contiguous_format
+    return torch.cat([images, images[-1:].expand(size - len(images), *images.shape[1:])]).contiguous(memory_format=last)
+
+
 def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"[:200]
 
@@ -171,7 +177,11 @@ def kept(folder: Path) -> dict[str, dict[int, Choice]]:
     """What was found on each machine; nothing where the file is missing or not as it should be."""
     try:
         found = json.loads((folder / FILE).read_text("utf-8"))
-        return {key: {int(size): Choice(**one) for size, one in choices.items()} for key, choices in found.items()}
+        choices = {key: {int(size): Choice(**one) for size, one in sizes.items()} for key, sizes in found.items()}
+        return {
+            key: {size: one for size, one in sizes.items() if {PLAIN, one.way} <= one.seconds.keys()}
+            for key, sizes in choices.items()
+        }
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
@@ -231,7 +241,8 @@ def graph(plain: Run, images: Tensor) -> Run:
             plain(images)
     torch.cuda.current_stream(images.device).wait_stream(stream)
     recorded = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(recorded, capture_error_mode="thread_local"):  # other threads may allocate meanwhile
+    # Other threads may allocate meanwhile. Without a stream of its device it would record nothing on a second card.
+    with torch.cuda.graph(recorded, stream=stream, capture_error_mode="thread_local"):
         found = plain(images)
 
     def run(given: Tensor) -> Tensor:

@@ -22,10 +22,11 @@ class Graph:
 
 
 class Card:
-    """`modes` are the error modes that were recorded with."""
+    """`modes` are the error modes that were recorded with, `devices` the devices whose streams were."""
 
     def __init__(self) -> None:
         self.modes: list[str] = []
+        self.devices: list[object] = []
 
     def use(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name, found in {
@@ -46,4 +47,5 @@ class Card:
     @contextmanager
     def graph(self, graph: Graph, **options: Any) -> Iterator[None]:
         self.modes.append(options.get("capture_error_mode", "global"))
+        self.devices.append(options["stream"].device if "stream" in options else None)
         yield

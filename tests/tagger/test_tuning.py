@@ -93,6 +93,14 @@ def test_a_batch_is_filled_up_only_where_that_is_quicker(machine: Machine) -> No
     assert machine.ran == [("graph", 8), (PLAIN, 17)]
 
 
+def test_a_filled_batch_lies_in_memory_as_a_full_one() -> None:
+    """Compiled functions are of one order in memory and would be compiled again for another."""
+    images = torch.rand(3, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    whole = tuning.filled(images, 8)
+    assert whole.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(whole, images[[0, 1, 2, 2, 2, 2, 2, 2]])
+
+
 def test_what_is_hardly_quicker_is_left(machine: Machine) -> None:
     quickest = machine.quickest(machine.way("graph", lambda size: 0.97 * (0.010 + 0.001 * size)))
     assert all(choice.way == PLAIN for choice in quickest.choices.values())
@@ -180,6 +188,9 @@ def test_the_outcome_is_kept_for_this_machine_alone(machine: Machine) -> None:
     (machine.folder / "speed.json").write_text('{"a card": {"1": {"road": "graph"}}}')
     machine.quickest(machine.way("graph", lambda size: 1e-4))
     assert machine.timed == 3 * measured
+    for lacking in ('{"plain": 0.1}', "{}"):
+        (machine.folder / "speed.json").write_text(f'{{"a card": {{"1": {{"way": "graph", "seconds": {lacking}}}}}}}')
+        assert tuning.kept(machine.folder) == {"a card": {}}
 
 
 def test_graphs_are_recorded_at_the_load_and_never_stopped_by_other_threads(
@@ -198,6 +209,7 @@ def test_graphs_are_recorded_at_the_load_and_never_stopped_by_other_threads(
 
     machine.quickest(recorded())
     assert card.modes == ["thread_local"] * len(SIZES)
+    assert set(card.devices) == {torch.device("cpu")}  # that of the pictures, not the first card
     again = machine.quickest(recorded())
     assert card.modes == ["thread_local"] * 2 * len(SIZES)
     again(torch.ones(3, 3))
