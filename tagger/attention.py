@@ -5,32 +5,49 @@ flash-attn, which reads (batch, sequence, heads, dim). So each token attends amo
 tokens never mix. `token` is the textbook rule: each head attends among the tokens.
 """
 
-import importlib.util
+import logging
+from collections.abc import Callable
 from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+logger = logging.getLogger(__name__)
+
+OLDEST_CARD = (8, 0)  # compute capability that flash-attn supports: Ampere
+
 
 @cache
+def flash_attention() -> Callable[..., Tensor] | None:
+    """The optional extra, `pip install manabooru[flash]`; None where it is missing or was built for another torch."""
+    try:
+        from flash_attn import flash_attn_func
+    except ModuleNotFoundError:
+        return None
+    except (ImportError, OSError) as error:
+        logger.warning("flash-attn can't be loaded, so torch's own attention is used: %s", error)
+        return None
+    return flash_attn_func
+
+
 def flash_installed() -> bool:
-    """Whether the optional extra is there: `pip install manabooru[flash]`, CUDA only."""
-    return importlib.util.find_spec("flash_attn") is not None
+    return flash_attention() is not None
 
 
 def flash_fits(tensor: Tensor) -> bool:
-    """flash-attn works on CUDA in half precision, with at most 256 dimensions a head in steps of 8."""
-    half = tensor.dtype in (torch.float16, torch.bfloat16)
-    return half and tensor.is_cuda and tensor.shape[-1] % 8 == 0 and tensor.shape[-1] <= 256 and flash_installed()
+    """flash-attn works on newer cards in half precision, with at most 256 dimensions a head in steps of 8."""
+    if not tensor.is_cuda or tensor.dtype not in (torch.float16, torch.bfloat16):
+        return False
+    if tensor.shape[-1] % 8 or tensor.shape[-1] > 256:
+        return False
+    return torch.cuda.get_device_capability(tensor.device) >= OLDEST_CARD and flash_installed()
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
     """softmax(query key^T / sqrt(dim)) value over the second axis. [B, L, H, D] each; H runs in parallel."""
     if flash_fits(query):
-        from flash_attn import flash_attn_func
-
-        return flash_attn_func(query, key, value, dropout_p=dropout)
+        return flash_attention()(query, key, value, dropout_p=dropout)
     query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))  # [B, H, L, D]
     return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout).transpose(1, 2)
 

@@ -1,11 +1,15 @@
 """The model against a literal transcription in numpy of what the published code computes."""
 
+import importlib
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tagger import attention
 from tagger.architecture import Architecture, ArchitectureError
 from tagger.attention import TagAttention
 from tagger.camie import Uninitialised
@@ -127,10 +131,6 @@ def test_refined_scores_depend_on_the_context_tags(rule: str) -> None:
 
 def test_flash_layout_gives_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """flash-attn itself needs CUDA; its documented layout is stood in for by the transcription above."""
-    import sys
-    from types import SimpleNamespace
-
-    from tagger import attention
 
     def flash(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dropout_p: float) -> torch.Tensor:
         return torch.from_numpy(flash_attn_func(q.numpy(), k.numpy(), v.numpy()))
@@ -141,9 +141,45 @@ def test_flash_layout_gives_the_same_numbers(monkeypatch: pytest.MonkeyPatch) ->
         with torch.no_grad():
             plain = tagger.head(features)[1]
             with monkeypatch.context() as patch:
-                patch.setitem(sys.modules, "flash_attn", SimpleNamespace(flash_attn_func=flash))
+                patch.setattr(attention, "flash_attention", lambda: flash)
                 patch.setattr(attention, "flash_fits", lambda tensor: True)
                 torch.testing.assert_close(tagger.head(features)[1], plain, atol=1e-4, rtol=1e-4)
+
+
+class OnCard:
+    """As a tensor on a GPU says of itself."""
+
+    is_cuda, device = True, torch.device("cuda")
+
+    def __init__(self, dtype: torch.dtype = torch.float16, width: int = 80) -> None:
+        self.dtype, self.shape = dtype, (3, 16, 256, width)
+
+
+def test_flash_is_used_where_it_works(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    (tmp_path / "flash_attn.py").write_text("def flash_attn_func(q, k, v, dropout_p): return v")
+    monkeypatch.delitem(sys.modules, "flash_attn", raising=False)
+    attention.flash_attention.cache_clear()
+    try:
+        assert attention.flash_fits(OnCard())
+        assert attention.flash_attention()(1, 2, 3, 0.0) == 3
+        assert not attention.flash_fits(OnCard(torch.float32))
+        assert not attention.flash_fits(OnCard(width=84))
+        assert not attention.flash_fits(torch.zeros(3, 16, 256, 80, dtype=torch.float16))
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+        assert not attention.flash_fits(OnCard())
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+        (tmp_path / "flash_attn.py").write_text("raise ImportError('undefined symbol')")
+        monkeypatch.delitem(sys.modules, "flash_attn")
+        attention.flash_attention.cache_clear()
+        importlib.invalidate_caches()
+        assert not attention.flash_fits(OnCard())
+        assert "torch's own attention is used: undefined symbol" in caplog.text
+    finally:
+        attention.flash_attention.cache_clear()
 
 
 def test_initial_only_returns_the_same_scores_twice() -> None:
