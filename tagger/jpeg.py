@@ -38,9 +38,9 @@ class DeviceJpegs:
         try:
             encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
             return self._place(self._decode(encoded, mode=_rgb(), device=self.device)).cpu().numpy()
-        except RuntimeError as error:
-            if self.device.type == "cuda" and "nvjpeg" in str(error).lower() and "not" in str(error).lower():
-                self._works = False  # this torchvision was built without it
+        except (RuntimeError, AttributeError) as error:
+            if isinstance(error, AttributeError) or "not compiled with nvjpeg" in str(error).lower():
+                self._works = False  # none will ever be decoded by this torchvision
             logger.info("A JPEG goes to Pillow: %s", error)
             return None
 

@@ -98,7 +98,8 @@ def prepared(way: str, model: CamieTagger, images: Tensor) -> Callable[[], objec
     """A call that runs the model on these images in this way."""
     run = refined(model)
     if way == "compiled":
-        compiled = torch.compile(run, mode="reduce-overhead" if images.is_cuda else "default")
+        # dynamic: by itself the compiler makes one slower function of the second size on
+        compiled = torch.compile(run, mode="reduce-overhead" if images.is_cuda else "default", dynamic=False)
         return lambda: compiled(images)
     if way == "graph":
         return captured(run, images)
@@ -233,6 +234,8 @@ def main() -> None:
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise SystemExit("torch sees no CUDA device: run this on a machine that has one, or --tiny --device cpu.")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # graphs are recorded on the current one
     bench = Bench(device, TINY if options.tiny else FULL, 64 if options.tiny else 512, options.seconds)
     rates = model_rates(bench, options.batches, options.ways)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

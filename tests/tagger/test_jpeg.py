@@ -69,6 +69,26 @@ def test_what_pillow_must_do_is_left_to_it():
     assert DeviceJpegs(Preprocess(64, geometry="square"), CPU).prepare(upright) is None
 
 
+@pytest.mark.parametrize(
+    ("error", "tries"),
+    [
+        (RuntimeError("nvjpegDecode failed: NVJPEG_STATUS_JPEG_NOT_SUPPORTED"), 2),  # of one picture
+        (RuntimeError("decode_jpegs_cuda: torchvision not compiled with nvJPEG support"), 1),
+        (AttributeError("'_OpNamespace' 'image' object has no attribute 'decode_jpegs_cuda'"), 1),
+    ],
+)
+def test_a_decoder_that_fails_leaves_it_to_pillow(error, tries):
+    decoder, tried = DeviceJpegs(Preprocess(64), CPU), []
+
+    def decode(encoded, **options):
+        tried.append(encoded)
+        raise error
+
+    decoder._decode = decode
+    assert [decoder.prepare(jpeg(picture(30, 20))) for _ in range(2)] == [None, None]
+    assert len(tried) == tries
+
+
 def test_a_processor_is_left_to_pillow(tmp_path):
     assert open_decoder(Preprocess(64), CPU) is None
     releases.write(tmp_path / "one")
