@@ -146,10 +146,17 @@ def _between(first: str, last: str, included: bool, reader: Reader) -> Range:
     return Range(**(low.at_least() if low else {}), **(high.at_most(included) if high else {}))
 
 
+_LARGEST = 10**18 - 1  # any number of 18 digits is one of the database's, too
+
+
 def whole(text: str) -> Point:
-    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+    match = re.fullmatch(r"([+-]?)0*([0-9]+)", text)
+    if not match:
         raise BadValue("give a whole number, as in 5, >=5 or 5..10")
-    return Point(int(text))
+    if len(match[2]) > len(str(_LARGEST)):
+        size = "small" if match[1] == "-" else "large"
+        raise BadValue(f"the number is too {size}: give one from -{_LARGEST} to {_LARGEST}")
+    return Point(int(match[1] + match[2]))
 
 
 def decimal(text: str) -> Point:
@@ -157,8 +164,10 @@ def decimal(text: str) -> Point:
 
 
 def _decimal(text: str, remedy: str) -> float:
-    if not re.fullmatch(r"[+-]?([0-9]{1,15}(\.[0-9]{0,15})?|\.[0-9]{1,15})", text):
+    if not re.fullmatch(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)", text):
         raise BadValue(remedy)
+    if max(map(len, text.lstrip("+-").split("."))) > 15:
+        raise BadValue("the number is too long: give at most 15 digits before its point and 15 after it")
     return float(text)
 
 

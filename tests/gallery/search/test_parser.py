@@ -127,6 +127,27 @@ def test_terms_know_where_they_stand():
             12,
         ),
         ("width:big", "width:big does not work: give a whole number, as in 5, >=5 or 5..10.", 0, 9),
+        (
+            f"width:>{10**18}",
+            f"width:>{10**18} does not work: the number is too large:"
+            " give one from -999999999999999999 to 999999999999999999.",
+            0,
+            26,
+        ),
+        (
+            f"a id:5,-{10**18}",
+            f"id:5,-{10**18} does not work: the number is too small:"
+            " give one from -999999999999999999 to 999999999999999999.",
+            2,
+            25,
+        ),
+        (
+            f"mpixels:{10**15}",
+            f"mpixels:{10**15} does not work: the number is too long:"
+            " give at most 15 digits before its point and 15 after it.",
+            0,
+            24,
+        ),
         ("width:..", "width:.. does not work: a range needs at least one end, as in 5.. or ..5.", 0, 8),
         ("age:5", "age:5 does not work: give an age with its unit (s mi h d w mo y), as in <2w or 1d..3d.", 0, 5),
         ("ai:x,>9z", "ai:x,>9z does not work: give a percentage, as in >90%, 70..80 or 0.", 0, 8),
@@ -146,6 +167,11 @@ def test_bad_text_says_what_and_where(text, message, position, length):
     with pytest.raises(SearchError) as caught:
         parse(text)
     assert (caught.value.message, caught.value.position, caught.value.length) == (message, position, length)
+
+
+@pytest.mark.parametrize("text", [f"width:{10**18 - 1}", "width:000000000000000000000800", "id:-0000000000000000000001"])
+def test_numbers_of_18_digits_and_leading_zeros_are_read(text):
+    parse(text)
 
 
 def test_a_wrong_order_names_the_right_one():
