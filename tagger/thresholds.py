@@ -15,6 +15,9 @@ How the published app's words map onto modes and profiles:
 
 The seed app names five profiles: Overall, Weighted, Category-specific, High precision and High recall. They keep their
 keys here; a category that lacks a mode takes that mode's overall number.
+
+The default profile leaves years out where the release itself measured that they are wrong more often than right:
+what year a picture is from can seldom be seen, and a wrong year on every post helps nobody. Other profiles show them.
 """
 
 from collections.abc import Mapping
@@ -26,6 +29,7 @@ from tagger.vocabulary import CATEGORIES
 STAGES = ("initial", "refined")
 MODES = ("balanced", "high_precision", "high_recall", "micro_opt", "macro_opt")
 DEFAULT_PROFILE = "category-specific"
+_NEVER = 1.0  # no confidence reaches it; what a person says yes to is on all the same
 
 Thresholds = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]
 
@@ -116,8 +120,17 @@ def _profile(thresholds: Thresholds, stage: str, recipe: Recipe) -> SiteProfile:
         groups = thresholds[stage]
         having = [category for category in CATEGORIES if recipe.mode in groups.get(category, {})]
         by_category = {category: _number(thresholds, stage, category, recipe.mode) for category in having}
+    description = recipe.description
+    if recipe.key == DEFAULT_PROFILE and _years_mislead(thresholds[stage].get("year", {}).get(recipe.mode, {})):
+        by_category["year"] = _NEVER
+        description += " Years are left out: the tagger has them wrong more often than right."
     overall = _number(thresholds, stage, "overall", recipe.mode)
-    return SiteProfile(recipe.key, recipe.name, recipe.description, overall, by_category)
+    return SiteProfile(recipe.key, recipe.name, description, overall, by_category)
+
+
+def _years_mislead(measured: Mapping[str, Any]) -> bool:
+    precision = measured.get("precision")
+    return isinstance(precision, int | float) and precision < 0.5
 
 
 def _number(thresholds: Thresholds, stage: str, group: str, mode: str) -> float:

@@ -39,6 +39,21 @@ def test_every_published_number_reaches_a_profile() -> None:
     assert numbers == {(10 * row + column) / 100 for row in range(3) for column in range(len(MODES))}
 
 
+@pytest.mark.parametrize(
+    ("measured", "expected"),
+    [({"precision": 0.46}, 1.0), ({"precision": 0.5}, 0.1), ({}, 0.1), ({"precision": None}, 0.1)],
+)
+def test_years_that_are_mostly_wrong_are_left_out_of_the_default_profile(measured: dict, expected: float) -> None:
+    thresholds = {"refined": {"overall": {mode: {"threshold": 0.3} for mode in MODES}}}
+    thresholds["refined"]["year"] = {mode: {"threshold": 0.1, **measured} for mode in MODES}
+    thresholds["refined"]["artist"] = {mode: {"threshold": 0.2, "precision": 0.1} for mode in MODES}
+    profiles = {profile.key: profile for profile in site_profiles(thresholds)}
+    default = profiles.pop(DEFAULT_PROFILE)
+    assert default.threshold("year") == expected and default.threshold("artist") == 0.2
+    assert ("Years are left out" in default.description) is (expected == 1.0)
+    assert {profile.threshold("year") for profile in profiles.values()} == {0.1, 0.3}
+
+
 def test_only_published_modes_become_profiles() -> None:
     thresholds = {"refined": {"overall": {"balanced": {"threshold": 0.35}}}}
     thresholds["refined"]["character"] = {"balanced": {"threshold": 0.85}}

@@ -32,6 +32,11 @@ def test_it_predicts_no_rating() -> None:
     assert "rating" not in releases.read(STARTER).vocabulary.categories
 
 
+def test_its_default_profile_leaves_years_out() -> None:
+    profiles = {profile.key: profile for profile in site_profiles(releases.read(STARTER).thresholds)}
+    assert profiles["category-specific"].threshold("year") == 1.0 > profiles["high-recall"].threshold("year")
+
+
 def test_it_beats_every_baseline_on_subjects_it_never_saw() -> None:
     metrics = releases.read(STARTER).metrics
     for group in ("overall", "general"):

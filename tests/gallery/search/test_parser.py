@@ -169,7 +169,7 @@ def test_bad_text_says_what_and_where(text, message, position, length):
     assert (caught.value.message, caught.value.position, caught.value.length) == (message, position, length)
 
 
-@pytest.mark.parametrize("text", [f"width:{10**18 - 1}", "width:000000000000000000000800", "id:-0000000000000000000001"])
+@pytest.mark.parametrize("text", [f"width:{10**18 - 1}", "width:00000000000000000000800", "id:-000000000000000000001"])
 def test_numbers_of_18_digits_and_leading_zeros_are_read(text):
     parse(text)
 
