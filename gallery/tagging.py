@@ -69,6 +69,7 @@ _PROBLEM_SECONDS = 120  # the sweep wakes a worker every 30 seconds, which says 
 _loaded: Tagger | None = None  # one model a process, replaced when another release becomes active
 _in_use = threading.Lock()  # held while posts are tagged, so that the model is not freed meanwhile
 _last_used = 0.0
+_timer: threading.Timer | None = None  # under way until the model may have been idle long enough
 _stopping = threading.Event()
 
 
@@ -301,23 +302,33 @@ def _freed_when_idle() -> Iterator[None]:
         yield
     finally:
         _last_used = time.monotonic()
-        if _loaded and settings.TAGGER_IDLE_SECONDS:
-            timer = threading.Timer(settings.TAGGER_IDLE_SECONDS, _free, [_last_used])
-            timer.daemon = True
-            timer.start()
+        _look_after(settings.TAGGER_IDLE_SECONDS)
 
 
-def _free(last_used: float) -> None:
-    """Let the model go, unless it was used since."""
-    global _loaded
+def _look_after(seconds: float) -> None:
+    """Have `_free_if_idle` called; once, however many messages came meanwhile, as each timer is a thread."""
+    global _timer
+    if _loaded and seconds and _timer is None:
+        _timer = threading.Timer(seconds, _free_if_idle)
+        _timer.daemon = True
+        _timer.start()
+
+
+def _free_if_idle() -> None:
+    """Let the model go, or look again when the idle time since its last use is over."""
+    global _loaded, _timer
     with _in_use:
-        if last_used == _last_used and _loaded:
-            from tagger.memory import free_memory
+        _timer = None
+        left = _last_used + settings.TAGGER_IDLE_SECONDS - time.monotonic()
+        if left > 0 or not _loaded:
+            _look_after(left)
+            return
+        from tagger.memory import free_memory
 
-            _loaded = None
-            free_memory()
-            workers.tell()
-            logger.info("The model is freed after %d idle seconds", settings.TAGGER_IDLE_SECONDS)
+        _loaded = None
+        free_memory()
+        workers.tell()
+        logger.info("The model is freed after %d idle seconds", settings.TAGGER_IDLE_SECONDS)
 
 
 def _is_active(tagger: Tagger) -> bool:

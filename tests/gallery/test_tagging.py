@@ -36,6 +36,7 @@ def data(settings, tmp_path, monkeypatch):
     settings.TAGGER_THREADS = 1
     settings.TAGGER_IDLE_SECONDS = 0
     monkeypatch.setattr(tagging, "_loaded", None)
+    monkeypatch.setattr(tagging, "_timer", None)
     return tmp_path
 
 
@@ -260,8 +261,6 @@ def test_the_idle_model_is_freed_and_loaded_again(data, settings):
     upload(1)
     tagging.tag_waiting()
     model = weakref.ref(tagging._loaded.predictor)
-    tagging._free(tagging._last_used - 1)  # it was used since
-    assert model()
     settings.TAGGER_IDLE_SECONDS = 0.01
     assert tagging.tag_waiting() == 0
     for thread in threading.enumerate():
@@ -271,6 +270,29 @@ def test_the_idle_model_is_freed_and_loaded_again(data, settings):
     assert model() is None
     upload(2)
     assert tagging.tag_waiting() == 1
+
+
+@pytest.mark.django_db
+def test_one_timer_waits_for_the_idle_model_however_many_messages_come(data, settings):
+    install(data / "first")
+    upload(1)
+    settings.TAGGER_IDLE_SECONDS = 900
+    for _ in range(5):
+        tagging.tag_waiting()
+    timer = tagging._timer
+    timers = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    assert timers == [timer]
+    timer.cancel()
+    tagging._free_if_idle()  # too early, as it was used since the timer began: it looks again
+    later = tagging._timer
+    assert tagging._loaded
+    assert later is not timer
+    assert later.interval <= 900
+    later.cancel()
+    settings.TAGGER_IDLE_SECONDS = 0.001
+    tagging._free_if_idle()
+    assert tagging._loaded is None
+    assert tagging._timer is None
 
 
 @pytest.mark.django_db
