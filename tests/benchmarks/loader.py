@@ -1,11 +1,17 @@
 """How well the trainer's loader keeps the cores busy: `python -m tests.benchmarks.loader` (`make bench-loader`).
 
 The same made JPEG files, in one dataset folder and one shuffled order, decoded to batches by
-`training.feeding.pictures` and by a plain `torch.utils.data.DataLoader` with as many workers: pictures a second, and
-the share of the cores' time that was used meanwhile. Then beside a device that takes as long for a batch as loading
-does: a loader that decodes ahead takes hardly longer than without it, one that does not takes twice as long. With 0
-workers a DataLoader decodes while it is asked, and the trainer takes a thread for each core. The last line is JSON;
-rates are the best of the rounds.
+`training.feeding.pictures` and by a plain `torch.utils.data.DataLoader` with as many workers. For each:
+
+- pictures a second while a training step waits for them, and the CPU time that a picture costs, start and end included;
+- the share of the cores' time that the loader used meanwhile, and the share that nobody did: on cores that other work
+  wants, too, a loader that keeps every core busy leaves none idle;
+- the share that it used beside a device that takes half as long for a batch as loading one: the cores are what a run
+  waits for then, so each second that one is idle is lost;
+- beside a device that takes a quarter longer than loading: the share of the time that steps wait for data, the first
+  batch not counted. A loader that decodes ahead lets them wait hardly ever.
+
+Rates and costs are the best of the rounds, in which the ways take turns. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -13,6 +19,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import resource
 import statistics
 import tempfile
@@ -23,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from PIL import Image
 
@@ -33,24 +41,40 @@ from training.config import Data
 from training.feeding.pictures import Ahead, Source, Streamed, Unreadable, cores
 from training.run import RunFolder
 
-WORKERS = (0, 1, 2)
+ALONE, QUICK, SLOW = DEVICES = (0.0, 0.5, 1.25)  # a device's time for a batch by that of loading it
 SIZES = ((1024, 768), (850, 1200), (700, 990), (1280, 720))
 Batches = Callable[[], Iterator[Any]]
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """One pass over the pictures."""
+    """One pass over the pictures. Shares are of the time of all cores that this process may use."""
 
     way: str
     workers: int
-    seconds: float
-    busy: float  # CPU seconds of this process and its workers, by the cores' seconds
     pictures: int
+    batches: int
+    seconds: float
+    cpu: float  # seconds of this process and its workers
+    idle: float  # share of the cores' time that nobody used
+    waited: float  # seconds that steps waited for data, the first batch not counted
 
     @property
     def rate(self) -> float:
         return self.pictures / self.seconds
+
+    @property
+    def cost(self) -> float:
+        """CPU milliseconds a picture."""
+        return 1000 * self.cpu / self.pictures
+
+    @property
+    def busy(self) -> float:
+        return self.cpu / (self.seconds * cores())
+
+    @property
+    def waiting(self) -> float:
+        return self.waited / self.seconds
 
 
 def picture(number: int) -> bytes:
@@ -102,29 +126,41 @@ def cpu_seconds() -> float:
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
-def measure(batches: Iterator[Any], device_seconds: float = 0.0) -> tuple[float, float, int]:
-    """Wall seconds, CPU seconds and pictures; `device_seconds` a batch are spent off the CPU."""
-    cpu, began, seen = cpu_seconds(), time.monotonic(), 0
-    for batch in batches:
+def idle_seconds() -> float:
+    """Of the cores that this process may use."""
+    each = psutil.cpu_times(percpu=True)
+    return sum(each[core].idle + getattr(each[core], "iowait", 0.0) for core in os.sched_getaffinity(0))
+
+
+def measure(way: str, workers: int, batches: Iterator[Any], device_seconds: float = 0.0) -> Loaded:
+    """One pass; `device_seconds` a batch are spent off the CPU."""
+    cpu, idle, began = cpu_seconds(), idle_seconds(), time.monotonic()
+    waits, seen = [], 0
+    while True:
+        asked = time.monotonic()
+        batch = next(batches, None)
+        waits.append(time.monotonic() - asked)
+        if batch is None:
+            break
         seen += len(batch)
         time.sleep(device_seconds)
     seconds = time.monotonic() - began
-    return seconds, cpu_seconds() - cpu, seen
+    idle = (idle_seconds() - idle) / (seconds * cores())
+    return Loaded(way, workers, seen, len(waits) - 1, seconds, cpu_seconds() - cpu, idle, sum(waits[1:-1]))
 
 
-def compare(ways: dict[str, Callable[[int], Iterator[Any]]], workers: int, rounds: int) -> dict[str, Loaded]:
-    """Each way's best round; the ways take turns."""
-    found: dict[str, list[Loaded]] = {way: [] for way in ways}
-    for _ in range(rounds):
-        for way, batches in ways.items():
-            seconds, cpu, seen = measure(batches(workers))
-            found[way].append(Loaded(way, workers, seconds, cpu / (seconds * cores()), seen))
-    return {way: min(passes, key=lambda one: one.seconds) for way, passes in found.items()}
-
-
-def beside_device(batches: Iterator[Any], alone: Loaded, count: int) -> float:
-    """Seconds beside a device that is busy for as long as loading alone takes, by those of loading alone."""
-    return measure(batches, alone.seconds / count)[0] / alone.seconds
+def compare(
+    ways: dict[str, Callable[[int], Iterator[Any]]], workers: int, rounds: int
+) -> dict[str, dict[float, list[Loaded]]]:
+    """Each way's passes by device; the ways take turns."""
+    found: dict[str, dict[float, list[Loaded]]] = {way: {device: [] for device in DEVICES} for way in ways}
+    loading = 0.0
+    for device in DEVICES:
+        for _ in range(rounds):
+            for way, batches in ways.items():
+                found[way][device].append(measure(way, workers, batches(workers), device * loading))
+        loading = min(one.seconds / one.batches for passes in found.values() for one in passes[ALONE])
+    return found
 
 
 def main() -> None:
@@ -132,7 +168,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=400)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, default=512, help="side of the decoded pictures")
-    parser.add_argument("--workers", type=int, nargs="+", default=WORKERS)
+    parser.add_argument("--workers", type=int, nargs="+", default=sorted({1, cores()}))
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -147,31 +183,48 @@ def main() -> None:
             "trainer": lambda workers: by_trainer(source, batches, workers, run),
             "DataLoader": lambda workers: by_dataloader(source, batches, workers),
         }
-        found, ahead = [], {}
-        for workers in options.workers:
-            best = compare(ways, workers, options.rounds)
-            found += best.values()
-            for way, one in best.items():
-                ahead[way, workers] = beside_device(ways[way](workers), one, len(batches))
-    show(found, ahead, options)
+        found = {workers: compare(ways, workers, options.rounds) for workers in options.workers}
+    show(found, options)
 
 
 def preprocess(size: int) -> Preprocess:
     return Data(size=size).preprocess()
 
 
-def show(found: list[Loaded], ahead: dict[tuple[str, int], float], options: argparse.Namespace) -> None:
+def best(passes: dict[float, list[Loaded]]) -> dict[str, float]:
+    quickest = max(passes[ALONE], key=lambda one: one.rate)
+    return {
+        "rate": quickest.rate,
+        "cost": min(one.cost for one in passes[ALONE]),
+        "busy": quickest.busy,
+        "idle": min(one.idle for one in passes[ALONE]),
+        "busy_beside": max(one.busy for one in passes[QUICK]),
+        "waiting": statistics.median(one.waiting for one in passes[SLOW]),
+    }
+
+
+SHARES = ("busy", "idle", "busy_beside", "waiting")
+
+
+def show(found: dict[int, dict[str, dict[float, list[Loaded]]]], options: argparse.Namespace) -> None:
+    figures = {(workers, way): best(passes) for workers, ways in found.items() for way, passes in ways.items()}
     rows = [
-        [one.workers, one.way, f"{one.rate:.1f}", f"{100 * one.busy:.0f} %", f"{ahead[one.way, one.workers]:.2f}"]
-        for one in found
+        [workers, way, f"{f['rate']:.1f}", f"{f['cost']:.1f}", *(f"{100 * f[name]:.0f} %" for name in SHARES)]
+        for (workers, way), f in figures.items()
     ]
     title = f"{options.pictures} JPEG files to {options.size} px in batches of {options.batch}, {cores()} cores"
-    stage.table(title, ("workers", "loader", "pictures/s", "cores busy", "beside a device"), rows)
-    rate = {(one.way, one.workers): one.rate for one in found}
-    ratios = {f"ratio_{n}": round(rate["trainer", n] / rate["DataLoader", n], 3) for n in options.workers}
-    best = max((one for one in found if one.way == "trainer"), key=lambda one: one.rate)
-    figures = {**ratios, "cores_busy": round(best.busy, 3), "beside_device": round(ahead["trainer", best.workers], 3)}
-    print(json.dumps(figures | {"cores": cores(), "mean_ratio": round(statistics.mean(ratios.values()), 3)}))
+    head = (
+        *("workers", "loader", "pictures/s", "CPU ms a picture", "cores busy", "idle"),
+        *("busy beside a quick device", "steps wait beside a slow one"),
+    )
+    stage.table(title, head, rows)
+    told: dict[str, float] = {"cores": cores()}
+    for workers in found:
+        ours, theirs = figures[workers, "trainer"], figures[workers, "DataLoader"]
+        told[f"rate_ratio_{workers}"] = round(ours["rate"] / theirs["rate"], 3)
+        told[f"cost_ratio_{workers}"] = round(ours["cost"] / theirs["cost"], 3)
+    most = figures[max(found), "trainer"]
+    print(json.dumps(told | {name: round(most[name], 3) for name in SHARES}))
 
 
 if __name__ == "__main__":

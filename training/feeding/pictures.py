@@ -26,6 +26,7 @@ from training.dataset import DatasetError, first_line, picture_bytes
 from training.run import RunFolder
 
 CHUNK = 256
+FEWEST_AHEAD = 4  # batches
 Report = Callable[[int, int], None]
 
 
@@ -143,8 +144,9 @@ class Ahead:
 
     @staticmethod
     def depth_for(workers: int, batch: int) -> int:
-        """Batches to begin ahead so that no thread waits: two pictures a thread beyond the batch that is awaited."""
-        return max(2, -(-2 * (workers or cores()) // batch) + 1)
+        """Batches to begin ahead so that no thread waits: two pictures a thread beyond the batch that is awaited, and
+        enough that a few slow pictures do not hold up a step."""
+        return max(FEWEST_AHEAD, -(-2 * (workers or cores()) // batch) + 1)
 
     def fill(self) -> None:
         while len(self.begun) < self.depth and (rows := next(self.batches, None)) is not None:
