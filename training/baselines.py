@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from tagger.backbone import build_backbone, load_lite0_pretrained
 from tagger.vocabulary import Vocabulary
-from training import config, dataset
+from training import evaluation
 from training.feeding.feed import chunks
-from training.feeding.material import Material, Part, prepare
+from training.feeding.material import Material, Part
 from training.network import Normalise, folded
 from training.run import RunFolder
 from training.scoring import scores
@@ -153,9 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--run", required=True, type=Path, help="the run whose tags, sizes and cache are used")
     chosen = parser.parse_args(arguments)
     try:
-        run = RunFolder(chosen.run)
-        recipe = config.read(run.config)
-        material = prepare(recipe, dataset.read(chosen.dataset, run.cache / "datasets"), run, None)
+        run, _, material = evaluation.open_run(chosen.run, chosen.dataset, trained=False)
         found = measure(material, run)
     except (ValueError, OSError) as error:
         print(f"baselines: {error}", file=sys.stderr)

@@ -53,7 +53,8 @@ def data_part(run: Mapping[str, Any], vocabulary: Vocabulary) -> str:
     lines += ["", "| category | tags | the most frequent |", "|---|--:|---|"]
     for category, count in by_category.items():
         tags = sorted(vocabulary.indices_of(category), key=lambda tag: -vocabulary.counts[tag])[:FEW]
-        lines.append(f"| {category} | {count} | {', '.join(vocabulary.names[tag] for tag in tags)} |")
+        names = ", ".join(vocabulary.names[tag] for tag in tags).replace("|", "\\|")  # "|_|" is a tag
+        lines.append(f"| {category} | {count} | {names} |")
     return "\n".join(lines)
 
 

@@ -217,6 +217,7 @@ class Engine:
     precision: str = "auto"  # fp32 on CPU, bf16 on GPU
     zero_stage: int = 0
     bucket_size: int = 50_000_000  # numbers that ZeRO reduces and gathers at once; each bucket takes memory
+    whole_below: int = 100_000  # ZeRO stage 3 only: parameters of at most so many numbers stay whole everywhere
     offload_optimizer: bool = False  # its states lie in the CPU's memory
     offload_parameters: bool = False  # ZeRO stage 3 only
     gradient_clipping: float = 1.0
@@ -229,6 +230,7 @@ class Engine:
         demand_choice("engine.precision", self.precision, ("auto", "fp32", "bf16", "fp16"))
         demand(self.zero_stage in (0, 1, 2, 3), f"engine.zero_stage is {self.zero_stage}; it must be 0, 1, 2 or 3.")
         demand(self.bucket_size >= 1_000_000, "engine.bucket_size must be at least 1000000.")
+        demand(self.whole_below >= 0, "engine.whole_below must be at least 0.")
         demand(not self.offload_optimizer or self.zero_stage > 0, "engine.offload_optimizer needs zero_stage 1 to 3.")
         demand(not self.offload_parameters or self.zero_stage == 3, "engine.offload_parameters needs zero_stage 3.")
 
@@ -251,6 +253,11 @@ class Recipe:
         demand(
             self.train.cache_activations != 1 or not self.augment.anything(),
             "With train.cache_activations = 1 no augmentation is possible; raise it or empty [augment].",
+        )
+        demand(
+            not (self.train.ema and self.engine.zero_stage == 3),
+            "train.ema averages whole weights, and engine.zero_stage 3 leaves each process a part; set train.ema "
+            "to 0 or engine.zero_stage to 2.",
         )
         demand(
             not (self.loss.soft_spread and self.model.fresh_head),

@@ -51,7 +51,10 @@ def zero(recipe: Recipe) -> dict[str, Any]:
             "allgather_bucket_size": engine.bucket_size,
         }
     if engine.zero_stage == 3:
-        values |= {"stage3_prefetch_bucket_size": engine.bucket_size, "stage3_param_persistence_threshold": 100_000}
+        values |= {
+            "stage3_prefetch_bucket_size": engine.bucket_size,
+            "stage3_param_persistence_threshold": engine.whole_below,
+        }
     if engine.offload_optimizer:
         values["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
     if engine.offload_parameters:

@@ -8,6 +8,7 @@ of each where not.
 
 import atexit
 import contextlib
+import gc
 import logging
 import os
 import shutil
@@ -57,6 +58,22 @@ def join_processes(deepspeed: Any) -> None:
         atexit.register(torch.distributed.destroy_process_group)
 
 
+def own_device() -> torch.device:
+    """This process's card, made the one that it uses; or the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device
+
+
+def free_memory() -> None:
+    """What nobody refers to any more goes back to the system, of a card too."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def choose_precision(name: str, device: torch.device) -> str:
     if name != "auto":
         return name
@@ -100,10 +117,7 @@ class Engine:
         join_processes(deepspeed)
         self.rank, self.world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
         self.sharing = Sharing.of(recipe.train, self.world_size)
-        local = int(os.environ.get("LOCAL_RANK", "0"))
-        self.device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
-        if self.device.type == "cuda":
-            torch.cuda.set_device(self.device)
+        self.device = own_device()
         self.precision = choose_precision(recipe.engine.precision, self.device)
         self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
         # torch's own optimiser: DeepSpeed's would be compiled first
@@ -145,9 +159,19 @@ class Engine:
         self.engine.backward(loss)
         self.engine.step()
 
-    def nothing(self) -> Tensor:
-        """A loss whose gradients are zero whatever the weights hold: it stands for a micro-batch that is skipped."""
-        return sum((p.flatten()[:0].sum().float() for p in self.network.parameters() if p.requires_grad), start=0.0)
+    def step_without(self, loss: Tensor) -> None:
+        """A step whose gradients are zero whatever the loss holds, for a micro-batch that is skipped.
+
+        It goes the same way through the network as the others': with ZeRO's stage 3 they gather weights on it together.
+        """
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        hooks = [p.register_hook(torch.zeros_like) for p in trained]
+        try:
+            self.engine.backward(loss)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        self.engine.step()
 
     def whole_weights(self) -> contextlib.AbstractContextManager[None]:
         """Within it every process holds all weights, which ZeRO's stage 3 keeps in parts."""
@@ -210,8 +234,9 @@ class Engine:
         return state["run"] if path else None
 
     def close(self) -> None:
-        """Leaves no variables to programs started later. The group itself lives as long as the process: DeepSpeed
-        remembers the first one, so a second would not be known to it."""
+        """Gives up DeepSpeed's own memory, and leaves no variables to programs started later. The group itself lives
+        as long as the process: DeepSpeed remembers the first one, so a second would not be known to it."""
+        self.engine.destroy()
         if self.alone:
             for name in (*ALONE, "MASTER_PORT"):
                 os.environ.pop(name, None)

@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from tagger import release as releases
 from tagger.model import CamieTagger
 from tagger.release import ReleaseFolder
 from tagger.vocabulary import Vocabulary
 from training import config, dataset
+from training.engine import own_device
 from training.feeding.feed import Feed, chunks
 from training.feeding.material import FEWEST_TO_CHOOSE_BY, Material, Part, prepare
 from training.network import TrainedTagger, architecture_of
-from training.run import RunFolder, read_json
+from training.run import RunError, RunFolder, read_json
 from training.scoring import calibration, judging, plots, scores, tables
 from training.scoring.judging import HEADLINE, JudgedSplit, last_stage
 from training.scoring.scores import Histogram
@@ -62,9 +62,17 @@ def histograms(network: TrainedTagger, feed: Feed) -> dict[str, Histogram]:
 # at the end of a run
 
 
-def finish(run: RunFolder, material: Material, network: TrainedTagger, recipe: config.Recipe) -> dict[str, Any]:
+def best_network(run: RunFolder, recipe: config.Recipe, tags: int) -> TrainedTagger:
+    """A run's best weights as they were written, in full precision, on a card where there is one."""
+    release: ReleaseFolder | None = releases.read(run.state["release"]) if run.state.get("release") else None
+    tagger = CamieTagger(architecture_of(recipe, release, tags))
+    tagger.load_state_dict(run.best_weights())
+    return TrainedTagger(tagger, recipe).to(own_device(), memory_format=torch.channels_last)
+
+
+def finish(run: RunFolder, material: Material, recipe: config.Recipe) -> dict[str, Any]:
     """Judges the best weights on every split but train; writes thresholds.json and metrics.json."""
-    network.tagger.load_state_dict(load_file(run.best))
+    network = best_network(run, recipe, len(material.vocabulary))
     device = network.tagger.temperature.device
     judged = {
         name: judging.judge(network, Feed(part, material, recipe, network, device))
@@ -172,15 +180,19 @@ def predicted(part: Part, rows: np.ndarray) -> np.ndarray:
     return shown
 
 
-def open_run(folder: Path, dataset_folder: str | None) -> tuple[RunFolder, config.Recipe, Material, TrainedTagger]:
-    """A run's recipe, material and network, its best weights not yet in it."""
+def open_run(
+    folder: Path, dataset_folder: Path | str | None, trained: bool = True
+) -> tuple[RunFolder, config.Recipe, Material]:
+    """A run, its recipe and its material. Raises RunError, also for one that should be `trained` and is not."""
     run = RunFolder(folder)
+    if not (run.config.exists() and run.state):
+        raise RunError(f"{folder} is no run folder; train into it first.")
+    if trained and run.state["status"] not in ("trained", "finished"):
+        raise RunError(f"{folder} was not trained to its end; the command that began it goes on with it.")
     recipe = config.read(run.config)
     source = dataset.read(dataset_folder or run.state["dataset"], run.cache / "datasets")
     release: ReleaseFolder | None = releases.read(run.state["release"]) if run.state.get("release") else None
-    material = prepare(recipe, source, run, release)
-    tagger = CamieTagger(architecture_of(recipe, release, len(material.vocabulary)))
-    return run, recipe, material, TrainedTagger(tagger, recipe).to(memory_format=torch.channels_last)
+    return run, recipe, prepare(recipe, source, run, release)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -189,8 +201,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dataset", help="another dataset folder than the run's own")
     chosen = parser.parse_args(arguments)
     try:
-        run, recipe, material, network = open_run(chosen.run, chosen.dataset)
-        finish(run, material, network, recipe)
+        run, recipe, material = open_run(chosen.run, chosen.dataset)
+        with run.alone():
+            finish(run, material, recipe)
     except (ValueError, OSError) as error:
         print(f"evaluation: {error}", file=sys.stderr)
         return 1

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors.torch import load_file
-
 from tagger import release as releases
 from tagger.release import ReleaseFolder
 from tagger.vocabulary import Vocabulary
@@ -55,7 +53,7 @@ def publish(
             "preprocess": preprocess.to_config(),
             **kept,
         },
-        weights=load_file(run.best),
+        weights=run.best_weights(),
         vocabulary=vocabulary,
         thresholds=read_json(run.folder / "thresholds.json"),
         metrics=metrics,

@@ -10,6 +10,7 @@ skipped.jsonl       a line for each micro-batch whose loss was no number; the ne
 unreadable.jsonl    a line for each picture that could not be read: {"split", "row", "md5", "why"}
 checkpoints/        step-000123/ (resume), best.safetensors (what is published), latest
 cache/              decoded pictures and frozen activations; may be deleted
+lock                held while a program writes the run
 thresholds.json, metrics.json, calibration.json, report.md, scores.csv, tags-<split>.csv, plot-*.png
                     written by the evaluation at the end
 
@@ -54,6 +55,7 @@ samples/step-0000120-train.json and samples/step-0000120-validation.json (the ne
     selected        the same columns for the tags selected for the second stage, in their order; null for one stage
 """
 
+import fcntl
 import json
 import os
 import time
@@ -66,6 +68,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
 
 KEPT_SAMPLES = 60  # sample files of training; those of validations all stay
 LIVE_SECONDS = 2.0
@@ -101,6 +105,30 @@ class RunFolder:
     @property
     def best(self) -> Path:
         return self.checkpoints / "best.safetensors"
+
+    def best_weights(self) -> dict[str, Tensor]:
+        """Raises RunError."""
+        try:
+            return load_file(self.best)
+        except (OSError, SafetensorError) as error:
+            raise RunError(
+                f"The best weights {self.best} cannot be read ({first_line(error)}); train again in a new folder."
+            ) from error
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Within it no other program writes this run: two at once would spoil each other's files. Raises RunError."""
+        if not self.writes:
+            yield
+            return
+        with open(self.folder / "lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunError(
+                    f"Another program is writing the run {self.folder}; wait for it, stop it, or choose a new folder."
+                ) from error
+            yield
 
     @property
     def cache(self) -> Path:

@@ -28,13 +28,18 @@ class Skipped:
         """Takes the running means and variances as they are now for good ones: at the start, and after a load."""
         self.kept = [tensor.clone() for tensor in self.statistics]
 
+    def restore(self) -> None:
+        """Puts the good ones back, once the batch that spoilt them has gone back through the network."""
+        if self.statistics:
+            torch._foreach_copy_(self.statistics, self.kept)
+
     def takes(
         self, loss: Tensor, step: int, rows: np.ndarray, part: Part, inputs: Tensor, targets: Tensor, weights: Tensor
     ) -> bool:
         """Whether this process's micro-batch is to be skipped. Raises FloatingPointError after too many."""
         bad = not bool(torch.isfinite(loss))
-        if self.statistics:
-            torch._foreach_copy_(*((self.statistics, self.kept) if bad else (self.kept, self.statistics)))
+        if self.statistics and not bad:
+            torch._foreach_copy_(self.kept, self.statistics)
         if bad:
             self.keep(
                 float(loss.detach()), step, rows, part, {"inputs": inputs, "targets": targets, "weights": weights}

@@ -24,7 +24,8 @@ from tagger.release import ReleaseFolder
 from training import config, dataset, evaluation, measure, plan
 from training.config import Recipe
 from training.dataset import DatasetFolder
-from training.feeding.material import prepare
+from training.engine import free_memory
+from training.feeding.material import Material, prepare
 from training.network import TrainedTagger, grown_tagger, new_tagger
 from training.run import RunError, RunFolder
 from training.trainer import Trainer
@@ -51,6 +52,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return chosen
 
 
+# what a run may leave that was killed before it had written its recipe
+FIRST_MADE = ("checkpoints", "cache", "samples", "state.json")
+
+
 def open_run(folder: Path, recipe: Recipe, source: Path, release: ReleaseFolder | None) -> RunFolder:
     """A new run folder, or the old one when the recipe, dataset and release are the same. Raises RunError."""
     first = os.environ.get("RANK", "0") == "0"
@@ -67,7 +72,7 @@ def open_run(folder: Path, recipe: Recipe, source: Path, release: ReleaseFolder 
         if run.config.read_text("utf-8") != text or any(run.state.get(key) != told[key] for key in told):
             raise RunError(f"{folder} holds a run with another recipe, dataset or release; choose a new folder.")
         return run
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(part.name not in FIRST_MADE for part in folder.iterdir()):
         raise RunError(f"{folder} is no run folder and not empty; choose a new folder.")
     run.make()
     run.update(status="preparing", step=0, **told)
@@ -86,33 +91,40 @@ def train(
     if run.state.get("status") == "finished":
         run.say("this run is finished; publish it, or choose a new folder")
         return run
-    try:
-        return learn(recipe, dataset.read(dataset_folder, run.cache / "datasets"), run, release, minutes)
-    except (ValueError, OSError, FloatingPointError) as error:
-        with contextlib.suppress(OSError):
-            run.update(status="stopped", error=str(error))
-        raise
+    with run.alone():
+        try:
+            return learn(recipe, dataset.read(dataset_folder, run.cache / "datasets"), run, release, minutes)
+        except (ValueError, OSError, FloatingPointError) as error:
+            with contextlib.suppress(OSError):
+                run.update(status="stopped", error=str(error))
+            raise
 
 
 def learn(
     recipe: Recipe, source: DatasetFolder, run: RunFolder, release: ReleaseFolder | None, minutes: float | None
 ) -> RunFolder:
     material = prepare(recipe, source, run, release)
+    if run.state.get("status") != "trained":
+        teach(recipe, material, run, release, minutes)
+        free_memory()  # a card that held a training may not hold another network beside it
+    if run.writes:
+        evaluation.finish(run, material, recipe)
+    return run
+
+
+def teach(
+    recipe: Recipe, material: Material, run: RunFolder, release: ReleaseFolder | None, minutes: float | None
+) -> None:
+    """From the start, or the last checkpoint, to the best weights in the run folder."""
     if release and not recipe.model.fresh_head:
         tagger, carried = grown_tagger(release, material.vocabulary, recipe.train.seed)
         run.say(carried.sentence)
         run.write_json("carried.json", carried.to_json())
     else:
         tagger = new_tagger(recipe, material.vocabulary, len(material.train), release)
-    network = TrainedTagger(tagger, recipe)
-    if run.state.get("status") != "trained":
-        trainer = Trainer(recipe, material, network, run, minutes)
-        trainer.train()
-        network = trainer.network
-        trainer.engine.close()
-    if run.writes:
-        evaluation.finish(run, material, network, recipe)
-    return run
+    trainer = Trainer(recipe, material, TrainedTagger(tagger, recipe), run, minutes)
+    trainer.train()
+    trainer.engine.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from training import schedule, telling
 from training.config import Recipe
-from training.engine import Engine
+from training.engine import Engine, own_device
 from training.feeding import opinions
 from training.feeding.feed import Feed
 from training.feeding.material import FEWEST_TO_CHOOSE_BY, Material
@@ -52,14 +52,15 @@ class Trainer:
         self.steps = self.steps_an_epoch * recipe.train.epochs
         if recipe.train.pictures:
             self.steps = min(self.steps, max(recipe.train.pictures // self.batch, 1))
+        device = own_device()
+        self.feeds = {name: Feed(part, material, recipe, network, device) for name, part in material.parts.items()}
+        self.keep_early(network.to(device))  # while the weights are whole: ZeRO's stage 3 parts them
         self.engine = Engine(network, network.parameter_groups(recipe), recipe, self.steps_an_epoch)
         self.width = self.engine.sharing.width
         self.network: TrainedTagger = self.engine.network
-        device = self.engine.device
         codes = torch.from_numpy(material.vocabulary.category_codes)
         self.loss = UnifiedFocalLoss.from_recipe(recipe.loss, codes).to(device)
         self.average = Average(self.network.tagger, recipe.train.ema) if recipe.train.ema else None
-        self.feeds = {name: Feed(part, material, recipe, self.network, device) for name, part in material.parts.items()}
         self.tally = Tally(material.vocabulary, self.network.stage_names, device)
         self.skipped = Skipped(run, self.engine, self.network, recipe.train.skip_limit)
         self.step = 0
@@ -73,7 +74,6 @@ class Trainer:
 
     def train(self) -> None:
         """From the last checkpoint, or the beginning, to the end; the best weights are then in the run folder."""
-        self.keep_early()
         self.keep_opinions()
         self.load()
         self.expect()
@@ -161,7 +161,8 @@ class Trainer:
         logits = self.engine(inputs, feed.early)
         losses = self.loss(*logits, targets, weights, self.shared_weight(weights) if shared else None)
         if self.skipped.takes(losses[0], number, rows, self.material.train, inputs, targets, weights):
-            self.engine.step(self.engine.nothing())
+            self.engine.step_without(losses[0])
+            self.skipped.restore()
         else:
             self.engine.step(losses[0])
             self.tally.add_losses(losses)
@@ -263,12 +264,12 @@ class Trainer:
         if self.average and state["average"]:
             self.average.load(state["average"])
 
-    def keep_early(self) -> None:
+    def keep_early(self, network: TrainedTagger) -> None:
         """The first process makes them, the others find them."""
         versions = self.recipe.train.cache_activations
         if not versions:
             return
-        self.network.eval()
+        network.eval()
         self.feeds["train"].keep_early(self.run, versions)
         if self.judges():
             self.feeds["validation"].keep_early(self.run, 1)

@@ -47,19 +47,20 @@ class Judge:
         self.material, self.engine, self.feed, self.loss = material, engine, feed, loss
         self.soft_weight = recipe.loss.soft_weight
 
-    @torch.inference_mode()
+    @torch.no_grad()  # no inference mode: weights that ZeRO's stage 3 gathers in it could not be learned with again
     def __call__(self, network: TrainedTagger) -> Validation:
         network.eval()
         vocabulary, device = self.material.vocabulary, self.engine.device
         names = network.stage_names
         tally, selection = Tally(vocabulary, names, device), Selection(len(vocabulary), device)
         counted = {stage: Histogram(len(vocabulary)) for stage in names}
-        batches = list(chunks(len(self.feed.part), self.feed.judged_at_once))
-        batches = batches[self.engine.rank :: self.engine.world_size]
+        batches, own = shares(len(self.feed.part), self.feed.judged_at_once, self.engine.rank, self.engine.world_size)
         if not self.feed.early:
             self.feed.part.expect(iter(batches), depth=2)
-        for rows in batches:
+        for number, rows in enumerate(batches):
             logits, targets, weights = self.batch(network, rows)
+            if number >= own:
+                continue
             tally.add_losses(self.loss(*pair(logits), targets, weights), weights.sum().double())
             tally.add_cells(self.loss.seen)
             if "refined" in logits:
@@ -93,6 +94,18 @@ class Judge:
         numbers |= {"cells": tally.cell_means(self.engine.total), "selection": selection.numbers(self.engine.total)}
         pictures = {one["picture"]: one.pop("pixels") for one in shown}
         return Validation(numbers, {"kind": "validation", "thresholds": thresholds, "samples": list(shown)}, pictures)
+
+
+def shares(rows: int, size: int, rank: int, processes: int) -> tuple[list[np.ndarray], int]:
+    """A process's batches, and how many of them count.
+
+    All take equally many, as with ZeRO's stage 3 they gather weights in each: who has one too few takes the first
+    batch of all once more, and its outcome counts there alone.
+    """
+    every = list(chunks(rows, size))
+    own = every[rank::processes]
+    most = -(-len(every) // processes)
+    return own + every[:1] * (most - len(own)), len(own)
 
 
 def pair(logits: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

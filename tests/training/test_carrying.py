@@ -13,7 +13,7 @@ from tagger.model import CamieTagger
 from tagger.preprocess import Preprocess
 from tagger.vocabulary import Vocabulary
 from tests.training import made
-from training import config, dataset, train
+from training import config, dataset, publish, train
 from training.network import TAG_ROWS, grown_tagger
 
 NAMES = [f"t{number}" for number in range(12)]
@@ -34,6 +34,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> releases.ReleaseFolder:
         config={
             "name": "old", "title": "Old", "licence": "CC0-1.0", "architecture": tagger.architecture.to_config(),
             "preprocess": Preprocess(32).to_config(),
+            "score_floor": 0.2, "max_predictions": 64, "exclusive_categories": ["year"],
         },
         weights={key: value.contiguous() for key, value in tagger.state_dict().items()},
         vocabulary=Vocabulary(NAMES, ["general"] * 12, [5] * 12),
@@ -85,3 +86,5 @@ def test_a_run_says_what_it_carried_over(release, tmp_path: Path, how: str, tags
     assert len(Vocabulary.read(run.vocabulary)) == tags
     assert carried["kept"] == (0 if how == "dataset" else 12) and len(carried["new"]) == 7
     assert len(carried["left_out"]) == (12 if how == "dataset" else 0)
+    learned = publish.publish(run.folder, tmp_path / "new", "new", "New", "CC0-1.0")
+    assert (learned.score_floor, learned.max_predictions, learned.exclusive_categories) == (0.2, 64, ["year"])

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from tests.training import made
-from training import config, dataset, train
-from training.run import RunFolder
+from training import config, dataset, evaluation, publish, train
+from training.run import RunError, RunFolder
 from training.skipping import Skipped
 
 
@@ -72,6 +72,7 @@ def test_a_skipped_batch_after_a_start_keeps_the_loaded_statistics(tmp_path: Pat
     norm.running_mean.fill_(np.nan)
     part = SimpleNamespace(rows=[{"md5": ""}])
     assert skipped.takes(torch.tensor(np.nan), 1, np.array([0]), part, *(torch.zeros(1) for _ in range(3)))
+    skipped.restore()
     assert norm.running_mean.tolist() == [3.0, 3.0]
 
 
@@ -87,3 +88,51 @@ def test_too_many_of_them_stop_the_run_with_the_batch_saved(tmp_path: Path, caps
 def test_the_recipe_says_what_is_wrong_before_anything_is_written(tmp_path: Path) -> None:
     assert train.main(["tiny", "--dataset", str(tmp_path / "none"), "--run", str(tmp_path / "run")]) == 1
     assert config.read("tiny").train.skip_limit == 10
+
+
+def test_a_run_killed_before_its_recipe_was_written_begins_again(tmp_path: Path) -> None:
+    recipe, folder = config.read("tiny"), tmp_path / "run"
+    run = RunFolder(folder)
+    run.make()
+    run.update(status="preparing", step=0)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="no run folder and not empty"):
+        train.open_run(folder, recipe, tmp_path / "data", None)
+    (folder / "notes.txt").unlink()
+    train.open_run(folder, recipe, tmp_path / "data", None)
+    assert train.open_run(folder, recipe, tmp_path / "data", None).state["recipe"] == "tiny"
+    with pytest.raises(RunError, match="another recipe, dataset or release"):
+        train.open_run(folder, recipe, tmp_path / "other", None)
+
+
+def test_a_run_is_not_judged_or_published_before_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = RunFolder(tmp_path / "run")
+    assert evaluation.main([str(run.folder)]) == 1 and "is no run folder" in capsys.readouterr().err
+    run.make()
+    run.update(status="stopped", dataset=str(tmp_path))
+    run.write_text("config.toml", config.to_toml(config.read("tiny")))
+    assert evaluation.main([str(run.folder)]) == 1 and "goes on with it" in capsys.readouterr().err
+    assert RunFolder(run.folder).state["status"] == "stopped"
+    assert publish.main([str(run.folder), "--out", str(tmp_path / "out"), "--name", "x"]) == 1
+    assert "is not a finished run" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_damaged_weights_and_a_run_that_goes_on_elsewhere_are_told_in_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = made.shapes(tmp_path / "shapes", 32, 8)
+    command = ["tiny", "--dataset", str(source), "--run", str(tmp_path / "run")]
+    command += [part for setting in (*made.FAST, "train.epochs=1") for part in ("--set", setting)]
+    recipe = config.read("tiny", (*made.FAST, "train.epochs=1"))
+    run = train.open_run(tmp_path / "run", recipe, source, None)
+    with run.alone():
+        assert train.main(command) == 1
+    assert "Another program is writing the run" in capsys.readouterr().err
+    assert RunFolder(run.folder).state["status"] == "preparing"
+    assert train.main(command) == 0
+    run.best.write_bytes(run.best.read_bytes()[:1000])
+    capsys.readouterr()
+    assert evaluation.main([str(run.folder)]) == 1
+    assert publish.main([str(run.folder), "--out", str(tmp_path / "out"), "--name", "x"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("cannot be read") == 2 and error.count("\n") == 2 and not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +209,33 @@ def test_unreadable_pictures_stay_unknown_where_activations_are_kept(tmp_path: P
     assert masks == [[7], [7]]
 
 
+def test_a_second_process_waits_for_what_the_first_one_prepares(tmp_path: Path) -> None:
+    rows = [made.row(number) for number in range(60)]
+    rows[7]["image"] = b"no picture"
+    source = dataset.write(tmp_path / "broken", {"train": rows}, {})
+    settings = [*made.FAST, "data.cache=decoded", "data.unreadable_share=0.1", "data.validation_share=0.0"]
+    recipe = config.read("tiny", [*settings, "model.frozen_stages=3"])
+    first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run", writes=False)
+    first.make()
+
+    def ready(run: RunFolder, cache: str) -> tuple[list[int], np.ndarray, np.ndarray]:
+        material = prepare(recipe, dataset.read(source, tmp_path / cache), run, None)
+        network = TrainedTagger(new_tagger(recipe, material.vocabulary, len(material.train)), recipe).eval()
+        feed = Feed(material.train, material, recipe, network, torch.device("cpu"))
+        pixels = material.train.pixels(np.arange(60))
+        feed.keep_early(run, 1)
+        return np.flatnonzero(material.train.targets.unreadable).tolist(), pixels, np.asarray(feed.kept)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(ready, second, "b")
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.3)
+        assert not list(first.cache.iterdir())
+        ours, theirs = ready(first, "a"), waiting.result(timeout=60)
+    assert ours[0] == theirs[0] == [7]
+    assert all(np.array_equal(a, b) for a, b in zip(ours[1:], theirs[1:], strict=True))
+
+
 def test_the_loader_is_measured_against_a_plain_one_on_the_same_pictures(tmp_path: Path) -> None:
     split = dataset.read(loader.made(tmp_path / "made", 10), tmp_path / "cache").splits["train"]
     source, order = Source(split, loader.preprocess(32)), [np.array([3, 1, 4]), np.array([5, 9, 2]), np.array([6])]
@@ -217,5 +245,9 @@ def test_the_loader_is_measured_against_a_plain_one_on_the_same_pictures(tmp_pat
     assert [len(batch) for batch in ours] == [3, 3, 1]
     assert all(torch.equal(*pair) for pair in zip(ours, plain, strict=True))
     ways = {"trainer": lambda workers: loader.by_trainer(source, order, workers, run)}
-    best = loader.compare(ways, 1, rounds=2)["trainer"]
-    assert best.pictures == 7 and best.rate > 0 and best.busy > 0
+    passes = loader.compare(ways, 1, rounds=1)["trainer"]
+    assert list(passes) == list(loader.DEVICES)
+    for (one,) in passes.values():
+        assert (one.pictures, one.batches) == (7, 3)
+        assert one.busy > 0 and one.idle >= 0 and one.waited < one.seconds
+    assert set(loader.best(passes)) == {"rate", "cost", *loader.SHARES}

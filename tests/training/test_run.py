@@ -200,7 +200,7 @@ def test_the_tiny_recipe_beats_the_frequency_of_tags_on_avatars(tmp_path: Path) 
     rows = list(avatars(460, seed=3, size=64, styles=STARTER_STYLES))
     source = dataset.write(tmp_path / "avatars", {"train": rows[:360], "validation": rows[360:]}, {})
     run = train.train(config.read("tiny", ["train.threads=1"]), source, tmp_path / "run", None, None)
-    evaluated, _, material, _ = evaluation.open_run(run.folder, None)
+    evaluated, _, material = evaluation.open_run(run.folder, None)
     frequency = baselines.judge(material, baselines.frequency(material))["validation"]["overall"]["micro_f1"]
     ours = json.loads((evaluated.folder / "metrics.json").read_text())["splits"]["validation"]
     assert ours["refined"]["micro_opt"]["overall"]["micro_f1"] >= frequency + 0.2

@@ -47,7 +47,7 @@ class JudgedSplit:
         return {stage: judged.histogram for stage, judged in self.stages.items()}
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def logits(network: TrainedTagger, feed: Feed, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Both stages' logits for some rows, float32 [B, tags]; one stage for an initial-only tagger."""
     network.eval()
