@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import redis
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
@@ -38,7 +39,7 @@ from gallery.likeness import vectors
 from gallery.models import Post, Release
 
 FORMAT = 1
-_TREES = ("media", "releases")
+_SAME_SECONDS = 2.0  # what file systems round times of change to, at most
 _MADE_AGAIN = "feature_vector"  # of pgvector, which not every server has
 _EACH = 1000
 _HEAD_LINES = 60  # of a dump, among which are all its settings
@@ -69,17 +70,21 @@ def backup(folder: Path, say: Say = print) -> Outcome:
         raise BackupError(f"{folder} holds something else: choose an empty folder, or one with a backup.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        about = _about()
+        about, releases = _about(), [release.path for release in Release.objects.defer(*Release.bulk())]
+        newest = Post.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
         say("Saving the database ...")
         (folder / "database.dump.new").touch(0o600)  # password hashes are in it
         _dump(folder / "database.dump.new")
-        copied = sum(_copy_tree(settings.DATA_DIR / name, folder / name, say) for name in _TREES)
+        copied = _copy_tree(Path(settings.MEDIA_ROOT), folder / "media", say)
+        for release in releases:
+            copied += _copy_tree(release, folder / "releases" / release.name, say, by_time=True)
         _copy_key(settings.DATA_DIR, folder)
         (folder / "database.dump.new").replace(folder / "database.dump")
         _write(folder / "backup.json", about)
+        _drop_others(folder / "releases", {release.name for release in releases})
     except OSError as error:
         raise BackupError(f"The backup can't be written ({error}): see to that and run it again.") from error
-    return Outcome(about["posts"], copied, _missing(folder / "media"))
+    return Outcome(about["posts"], copied, _missing(folder / "media", newest))
 
 
 def restore(folder: Path, say: Say = print) -> Outcome:
@@ -88,7 +93,8 @@ def restore(folder: Path, say: Say = print) -> Outcome:
     about = _read(folder)
     _require_empty()
     try:
-        copied = sum(_copy_tree(folder / name, settings.DATA_DIR / name, say) for name in _TREES)
+        copied = _copy_tree(folder / "media", Path(settings.MEDIA_ROOT), say)
+        copied += _copy_tree(folder / "releases", settings.RELEASES_DIR, say, by_time=True)
         _copy_key(folder, settings.DATA_DIR)
     except OSError as error:
         raise BackupError(f"The files can't be copied ({error}): see to that and run it again.") from error
@@ -99,10 +105,10 @@ def restore(folder: Path, say: Say = print) -> Outcome:
     shutil.rmtree(settings.DATA_DIR / "likeness", ignore_errors=True)  # of the rows that were there before
     for release in Release.objects.defer(*Release.bulk()):
         Release.objects.filter(pk=release.pk).update(folder=str(settings.RELEASES_DIR / release.path.name))
-    cache.clear()
+    _forget()
     with connection.cursor() as cursor:
         cursor.execute("analyze")
-    return Outcome(about["posts"], copied, _missing(settings.DATA_DIR / "media"))
+    return Outcome(about["posts"], copied, _missing(Path(settings.MEDIA_ROOT)))
 
 
 def missing_sentence(outcome: Outcome) -> str:
@@ -138,28 +144,66 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _require_empty() -> None:
-    tables = set(connection.introspection.table_names())
+    """Raises BackupError where something would be lost: posts, accounts, or what another program keeps there."""
+    ours, there = _own_tables(), _tables()
+    if others := sorted(there - ours):
+        raise BackupError(
+            f"The database holds what is not Manabooru's ({', '.join(others[:3])}): make an empty one for it and name"
+            " that in DATABASE_URL."
+        )
     users = get_user_model()
-    full = ("post" in tables and Post.objects.exists()) or (users._meta.db_table in tables and users.objects.exists())
-    if full:
+    if any(model._meta.db_table in there and model.objects.exists() for model in (Post, users)):
         raise BackupError(
             "This site has posts or accounts, and they would be lost: set MANABOORU_DATA to a new folder (and"
             " DATABASE_URL to an empty database, if it is set) and restore there."
         )
 
 
-def _copy_tree(source: Path, target: Path, say: Say) -> int:
-    """Copy what is new or another; returns how many files."""
+def _tables() -> set[str]:
+    """Names of all tables and views of the schema `public`, partitions under their table's name."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select coalesce(p.relname, c.relname) from pg_class c left join pg_inherits i on i.inhrelid = c.oid"
+            " left join pg_class p on p.oid = i.inhparent"
+            " where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')"
+            " and not exists (select from pg_depend d where d.objid = c.oid and d.deptype = 'e')"  # an extension's
+        )
+        return {row[0] for row in cursor.fetchall()}
+
+
+def _own_tables() -> set[str]:
+    state = MigrationLoader(connection).project_state()
+    names = {model._meta.db_table for model in state.apps.get_models(include_auto_created=True)}
+    return names | {"django_migrations", _MADE_AGAIN}
+
+
+def _forget() -> None:
+    """Delete what the cache knows of the site that was there; the server may be other programs', too."""
+    client = redis.Redis.from_url(settings.REDIS_URL)
+    for key in client.scan_iter(cache.make_key("*")):
+        client.delete(key)
+    client.close()
+
+
+def _drop_others(folder: Path, wanted: set[str]) -> None:
+    """Take releases out of the backup that the site has no more."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name not in wanted:
+            shutil.rmtree(path)
+
+
+def _same(one: os.stat_result, other: os.stat_result, by_time: bool) -> bool:
+    apart = abs(one.st_mtime - other.st_mtime) if by_time else 0
+    return one.st_size == other.st_size and apart <= _SAME_SECONDS
+
+
+def _copy_tree(source: Path, target: Path, say: Say, *, by_time: bool = False) -> int:
+    """Copy what is new or another, which times of change tell where files may change; returns how many files."""
     copied = 0
     for path in _files(source):
         to = target / path.relative_to(source)
         try:
-            about = path.stat()
-            if (
-                to.is_file()
-                and (there := to.stat()).st_size == about.st_size
-                and there.st_mtime_ns == about.st_mtime_ns
-            ):
+            if to.is_file() and _same(path.stat(), to.stat(), by_time):
                 continue
             to.parent.mkdir(parents=True, exist_ok=True)
             part = to.with_name(to.name + ".part")
@@ -192,8 +236,10 @@ def _write(path: Path, about: dict[str, Any]) -> None:
     new.replace(path)
 
 
-def _missing(media: Path) -> list[str]:
-    paths = (post.file_path for post in Post.objects.only("sha256", "ext").order_by("pk").iterator())
+def _missing(media: Path, newest: int | None = None) -> list[str]:
+    """Originals of posts up to `newest` that are not there; later ones came while the files were copied."""
+    posts = Post.objects.only("sha256", "ext").order_by("pk")
+    paths = (post.file_path for post in (posts if newest is None else posts.filter(pk__lte=newest)).iterator())
     return [path for path in paths if not (media / path).is_file()]
 
 
@@ -224,7 +270,9 @@ def _load(path: Path) -> None:
 def _feed(reading: subprocess.Popen[bytes], writing: subprocess.Popen[bytes]) -> None:
     assert reading.stdout and writing.stdin
     with suppress(BrokenPipeError):  # what went wrong is said on its other channel
-        writing.stdin.write(b"set client_min_messages = warning; drop schema public cascade; create schema public;\n")
+        writing.stdin.write(b"set client_min_messages = warning;\n")
+        for table in sorted(_tables()):
+            writing.stdin.write(f"drop table {connection.ops.quote_name(table)} cascade;\n".encode())
         for line in itertools.islice(reading.stdout, _HEAD_LINES):
             if not line.startswith(b"SET transaction_timeout"):  # servers before 17 don't know it
                 writing.stdin.write(line)

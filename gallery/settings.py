@@ -156,6 +156,7 @@ CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
         "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "manabooru",
         "TIMEOUT": 300,
     }
 }

@@ -78,6 +78,49 @@ def test_a_backup_brings_everything_back_elsewhere(site, tmp_path_factory, elsew
     assert again.returncode and "has posts or accounts" in again.stderr
 
 
+def test_what_another_program_keeps_in_the_database_is_not_touched(site, tmp_path_factory, elsewhere):
+    folder = tmp_path_factory.mktemp("backup")
+    backups.backup(folder, lambda sentence: None)
+    with psycopg.connect(elsewhere["DATABASE_URL"]) as there:
+        there.execute("create table invoices (id int); insert into invoices values (7)")
+    result = restored(elsewhere, folder)
+    assert result.returncode and "not Manabooru's (invoices)" in result.stderr
+    with psycopg.connect(elsewhere["DATABASE_URL"]) as there:
+        assert there.execute("select id from invoices").fetchall() == [(7,)]
+
+
+def test_only_installed_releases_are_saved(site, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("backup")
+    release = working.install(site / "made" / "tiny", activate=False)
+    (site / "releases" / ".upload.half").mkdir()
+    (site / "releases" / ".upload.half" / "model.safetensors").write_bytes(b"half")
+    backups.backup(folder, lambda sentence: None)
+    assert [path.name for path in (folder / "releases").iterdir()] == ["tiny"]
+    release.delete()
+    backups.backup(folder, lambda sentence: None)
+    assert not list((folder / "releases").iterdir())
+
+
+def test_an_upload_while_files_are_copied_is_no_alarm(site, tmp_path_factory, monkeypatch):
+    copy = backups._copy_tree
+
+    def slow(source, target, say, **ways):
+        copied = copy(source, target, say, **ways)
+        working.upload(11)
+        return copied
+
+    monkeypatch.setattr(backups, "_copy_tree", slow)
+    assert backups.backup(tmp_path_factory.mktemp("backup"), lambda sentence: None).missing == []
+
+
+def test_files_on_a_coarse_clock_are_not_copied_again(site, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("backup")
+    backups.backup(folder, lambda sentence: None)
+    for path in (folder / "media").rglob("*.*"):
+        os.utime(path, (1e9, 1e9))
+    assert backups.backup(folder, lambda sentence: None).copied == 0
+
+
 def test_the_next_backup_copies_what_is_new(site, tmp_path_factory):
     folder = tmp_path_factory.mktemp("backup")
     first = backups.backup(folder, lambda sentence: None)
