@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import io
 import itertools
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -22,6 +25,7 @@ _ORIENTATION = 0x0112
 _LEAST_FRAME = 0.1  # megapixels that any frame counts for: a million tiny ones are work, too
 _MARGIN = 0.003  # of the strongest frequency: the least that finds all seed pictures again at half their size
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+_AT_ONCE = 120.0  # megapixels that one process decodes at a time: about ten bytes of memory each
 
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
@@ -46,6 +50,29 @@ class Picture:
         return io.BytesIO(self.thumbnails[min(self.thumbnails)])
 
 
+class Room:
+    """Lets in what has room beside the others, of so much in all; what is larger than that comes in alone."""
+
+    def __init__(self, most: float) -> None:
+        self.most, self.taken, self.change = most, 0.0, threading.Condition()
+
+    @contextmanager
+    def __call__(self, much: float) -> Iterator[None]:
+        much = min(much, self.most)
+        with self.change:
+            self.change.wait_for(lambda: self.taken + much <= self.most)
+            self.taken += much
+        try:
+            yield
+        finally:
+            with self.change:
+                self.taken -= much
+                self.change.notify_all()
+
+
+_room = Room(_AT_ONCE)
+
+
 def inspect(file: BinaryIO, sizes: tuple[int, ...] = ()) -> Picture:
     """Read a picture file to its end and make its thumbnails from the same decode.
 
@@ -56,21 +83,26 @@ def inspect(file: BinaryIO, sizes: tuple[int, ...] = ()) -> Picture:
         width, height = _displayed_size(image)
         _check_size(width, height, _told_frames(image))
         animated = image.format != "MPO" and getattr(image, "is_animated", False)
-        largest = max(sizes, default=360)
         try:
-            image.draft("RGB", (largest, largest))
-            image.load()
-            first = _flat(image.copy() if animated else image)
-            first.thumbnail((largest, largest), Image.Resampling.LANCZOS, reducing_gap=2.0)
-            first = ImageOps.exif_transpose(first)
-            if animated:
-                _read_frames(image, width, height)
+            with _room(width * height / 1e6):
+                first = _first_frame(image, max(sizes, default=360), animated)
+                if animated:
+                    _read_frames(image, width, height)
         except BadPicture:
             raise
         except Exception as error:  # decoders raise anything at all on hostile bytes
             raise _damaged() from error
     thumbnails = {size: _thumbnail(first, size) for size in sorted(sizes, reverse=True)}
     return Picture(ext, width, height, animated, perceptual_hash(first), thumbnails)
+
+
+def _first_frame(image: Image.Image, largest: int, animated: bool) -> Image.Image:
+    """Upright, no side above `largest`."""
+    image.draft("RGB", (largest, largest))
+    image.load()
+    first = _flat(image.copy() if animated else image)
+    first.thumbnail((largest, largest), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return ImageOps.exif_transpose(first)
 
 
 def _told_frames(image: Image.Image) -> int:

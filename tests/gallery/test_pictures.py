@@ -1,4 +1,6 @@
 import io
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -146,3 +148,29 @@ def test_a_gif_of_countless_tiny_frames_is_given_up_early(settings):
     with pytest.raises(BadPicture, match="more than 100 frames"):
         pictures.inspect(file)
     assert file.tell() < 10_000
+
+
+def test_large_pictures_wait_for_each_other():
+    room, inside, most = pictures.Room(100), [], []
+
+    def decode(megapixels):
+        with room(megapixels):
+            inside.append(megapixels)
+            most.append(sum(inside))
+            time.sleep(0.02)
+            inside.remove(megapixels)
+
+    with ThreadPoolExecutor(8) as threads:
+        for wanted in (60, 60, 30, 30, 500, 10, 90, 5):
+            threads.submit(decode, wanted)
+    # One that is larger than all the room was let in, and alone.
+    assert len(most) == 8 and all(much <= 100 or much == 500 for much in most)
+
+
+def test_a_picture_that_breaks_leaves_its_room(monkeypatch):
+    monkeypatch.setattr(pictures, "_room", pictures.Room(0.001))
+    broken = file_of(Image.effect_noise((64, 64), 80), "JPEG").getvalue()
+    for _ in range(2):
+        with pytest.raises(BadPicture):
+            pictures.inspect(io.BytesIO(broken[: len(broken) // 2]))
+    assert pictures._room.taken == 0
