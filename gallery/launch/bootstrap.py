@@ -96,8 +96,14 @@ def _only_one(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def mark_used() -> None:
+    """Say that something still runs in this interpreter's environment, so that no update takes it for unused."""
+    with suppress(OSError):
+        os.utime(stamps(Path(sys.prefix), dev=False)["base"])
+
+
 def _remove_unused(current: Path) -> None:
-    """Environments of older versions that nothing has started in for weeks."""
+    """Environments of older versions that nothing has run in for weeks."""
     for folder in current.parent.glob("venv-*"):
         stamp = folder / "manabooru-base"
         old = not stamp.exists() or time.time() - stamp.stat().st_mtime > _UNUSED_DAYS * 86400

@@ -95,7 +95,7 @@ class Servers:
 
     def announce(self, address: str) -> None:
         """Tell other commands on this data folder where the servers and the site are."""
-        state = {"sockets": str(self.sockets), "address": address, **self.environment()}
+        state = {"data": str(self.data), "sockets": str(self.sockets), "address": address, **self.environment()}
         path = self.data / STATE_FILE
         unfinished = path.with_suffix(".new")
         unfinished.touch(mode=0o600)
@@ -280,8 +280,9 @@ def start(data: Path, *, postgres: bool = True, redis: bool = True, fast: bool =
             f"The data folder {data} can't be written ({error.strerror}): "
             "make it writable, or set MANABOORU_DATA to another folder."
         ) from None
-    if left_over := announced(data).get("sockets"):  # of a launcher that was killed
-        shutil.rmtree(left_over, ignore_errors=True)
+    before = announced(data)
+    if before.get("data") == str(data):  # of a launcher that was killed; in a copy of the folder it may be alive
+        shutil.rmtree(before["sockets"], ignore_errors=True)
     short = tempfile.gettempdir() if len(tempfile.gettempdir()) <= LONGEST_FOLDER else "/tmp"
     servers = Servers(data, Path(tempfile.mkdtemp(prefix="manabooru-", dir=short)), lock)
     try:

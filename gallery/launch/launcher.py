@@ -7,6 +7,7 @@ for its tags (`tagging`) nor what is looked after every half minute (`default`),
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 import socket
@@ -19,13 +20,14 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from gallery.launch import dotenv, embedded, tagging
+from gallery.launch import bootstrap, dotenv, embedded, tagging
 from gallery.launch.processes import Service, dies_with_us, last_line
 from gallery.launch.tagging import celery, worker
 
 ANSWER_SECONDS = 120
 STOP_SECONDS = 12
 LOG_BYTES = 10 * 1024 * 1024
+MARK_SECONDS = 6 * 3600
 
 
 class LaunchError(Exception):
@@ -177,7 +179,11 @@ class Launcher:
     def _watch(self) -> None:
         """Start again what dies, the embedded servers too: they keep their sockets."""
         embedded_services = self.servers.services if self.servers else []
+        marked = -math.inf
         while True:
+            if time.monotonic() - marked > MARK_SECONDS:
+                marked = time.monotonic()
+                bootstrap.mark_used()
             for service in (*embedded_services, *self.services):
                 service.supervise(say)
             time.sleep(0.5)

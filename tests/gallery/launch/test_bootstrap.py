@@ -211,3 +211,14 @@ def test_bytecode_goes_into_the_environment_where_none_may_lie_beside_sources(tm
     subprocess.run([sys.executable, "-c", "import slow"], cwd=sources, check=True)
     assert list((tmp_path / "environment/bytecode").rglob("slow.*.pyc"))
     assert [path.name for path in sources.iterdir()] == ["slow.py"]
+
+
+def test_an_environment_in_use_is_kept_and_an_old_one_goes(tmp_path, monkeypatch):
+    for name in ("venv-now", "venv-running", "venv-old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manabooru-base").touch()
+        os.utime(tmp_path / name / "manabooru-base", (1e9, 1e9))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "venv-running"))
+    bootstrap.mark_used()
+    bootstrap._remove_unused(tmp_path / "venv-now")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["venv-now", "venv-running"]

@@ -1,4 +1,8 @@
+import json
+import shutil
+
 import pytest
+import redis
 from django.core.cache import cache
 from django.db import connection
 
@@ -23,3 +27,22 @@ def test_two_launchers_never_share_a_folder(tmp_path):
             embedded.start(tmp_path, fast=True)
     finally:
         servers.stop()
+
+
+def test_a_copy_of_the_folder_leaves_the_first_site_alone(tmp_path):
+    servers = embedded.start(tmp_path / "site", postgres=False, fast=True)
+    try:
+        (tmp_path / "copy").mkdir()
+        shutil.copy2(tmp_path / "site" / embedded.STATE_FILE, tmp_path / "copy")
+        embedded.start(tmp_path / "copy", postgres=False, fast=True).stop()
+        assert redis.Redis.from_url(servers.redis_url).ping()
+    finally:
+        servers.stop()
+
+
+def test_what_a_killed_launcher_left_is_removed(tmp_path):
+    (tmp_path / "left").mkdir()
+    state = {"data": str(tmp_path), "sockets": str(tmp_path / "left")}
+    (tmp_path / embedded.STATE_FILE).write_text(json.dumps(state))
+    embedded.start(tmp_path, postgres=False, redis=False).stop()
+    assert not (tmp_path / "left").exists()
