@@ -7,16 +7,27 @@ from django.db.migrations.executor import MigrationExecutor
 from gallery.index import partitions
 from gallery.models import TagIndex
 from tests.gallery.making import make_post
+from tests.stack import eventually
 
 
 @pytest.fixture(autouse=True)
 def alone(db) -> None:
-    """A partition is only made where nobody reads the index: end what another test's thread left open."""
+    """A partition is only made where nobody reads the index: wait for autovacuum, fail if a test left it locked."""
+    assert eventually(lambda: not _others()), _others()
+
+
+def _others() -> list[tuple[str, str, str]]:
+    """Who else has a lock on the index: lock, state, last statement."""
     with connection.cursor() as cursor:
+        cursor.execute("select pg_stat_clear_snapshot()")
         cursor.execute(
-            "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
-            " where datname = current_database() and pid <> pg_backend_pid() and state like 'idle in transaction%'"
+            "select l.relation::regclass || ' ' || l.mode, a.state, a.query"
+            " from pg_locks l left join pg_stat_activity a"
+            " using (pid) where l.pid <> pg_backend_pid() and l.relation = any(select oid from pg_class"
+            " where relname like 'tag_index%') and l.database = (select oid from pg_database"
+            " where datname = current_database())"
         )
+        return cursor.fetchall()
 
 
 def partition_of(post_id: int) -> str:
