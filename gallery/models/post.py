@@ -78,6 +78,12 @@ class Post(models.Model):
                 name="post_tagging",
                 condition=models.Q(tagging_state="tagging"),
             ),
+            # What a run has not done, among a million posts that it has: the sweep and the run's page ask often.
+            models.Index(
+                fields=["tagging_run", "tagging_state", "status"],
+                name="post_of_run",
+                condition=models.Q(tagging_run__isnull=False, tagging_state__in=["waiting", "tagging", "failed"]),
+            ),
             models.Index(fields=["parent"], name="post_children", condition=models.Q(parent__isnull=False)),
             models.Index(fields=["merged_into"], name="post_merged", condition=models.Q(merged_into__isnull=False)),
             models.Index(fields=["uploader"], name="post_held", condition=models.Q(status="held")),

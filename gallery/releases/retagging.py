@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Count, QuerySet
 
 from gallery import search, tagging
 from gallery.models import Post, Prediction, Release, TaggingRun, TaggingState
@@ -17,6 +17,7 @@ from gallery.releases import handing
 SCOPES = ("all", "search", "older")
 _UNDER_WAY = (TaggingState.WAITING, TaggingState.TAGGING)
 _COUNTED = 5000  # posts of a search that are counted one by one
+_COUNTED_A_SECOND = 50_000  # posts of a run that its page may have counted
 _USUAL_SPEED = 10.0  # posts a second, before anything was measured here
 _PAUSE_SECONDS = 5.0  # a longer gap between two predictions is idleness, not work
 
@@ -41,6 +42,7 @@ class Progress:
     failed: int
     seconds_left: int
     seconds_to_ready: int | None = None
+    seconds_to_next: int = 1  # when it is worth asking again
 
 
 def plan(scope: str, query: str, thresholds: Thresholds, user: AbstractBaseUser | None = None) -> Plan:
@@ -86,12 +88,13 @@ def _send(run: TaggingRun) -> None:
 
 def progress(run: TaggingRun) -> Progress:
     """How far a run is, read from its posts."""
-    posts = run.posts.active()
+    not_done = run.posts.active().filter(tagging_state__in=[*_UNDER_WAY, TaggingState.FAILED])
+    counts = dict(not_done.values_list("tagging_state").annotate(number=Count("pk")))
     preparing, running = run.state == TaggingRun.State.PREPARING, run.is_under_way
-    left = posts.filter(tagging_state__in=_UNDER_WAY).count() if running else run.left
+    left = sum(counts.get(state, 0) for state in _UNDER_WAY) if running else run.left
     if run.state in TaggingRun.ENDED_EARLY:  # what it has not given back yet
-        left += posts.filter(tagging_state=TaggingState.WAITING).count()
-    failed = posts.filter(tagging_state=TaggingState.FAILED).count()
+        left += counts.get(TaggingState.WAITING, 0)
+    failed = counts.get(TaggingState.FAILED, 0)
     total = max(run.wanted, run.total) if preparing else run.total
     done = max(0, run.total - left)
     return Progress(
@@ -100,6 +103,7 @@ def progress(run: TaggingRun) -> Progress:
         failed,
         seconds_left=round((total - done) / _speed(run.release)) if running else 0,
         seconds_to_ready=handing.seconds_to_ready(run) if preparing else None,
+        seconds_to_next=1 + (left + failed) // _COUNTED_A_SECOND,
     )
 
 

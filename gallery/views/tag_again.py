@@ -53,7 +53,7 @@ def tagging_run(request: HttpRequest, pk: int) -> HttpResponse:
     run = get_object_or_404(_runs(), pk=pk)
     failed = Post.objects.filter(tagging_run=run, tagging_state=TaggingState.FAILED)
     reasons = failed.values_list("tagging_error").annotate(number=Count("id")).order_by("-number")[:10]
-    context = {"run": run, "progress": retagging.progress(run), "reasons": reasons}
+    context = {"run": run, "progress": retagging.progress(run), "reasons": reasons}  # these only where some failed
     if not request.htmx:
         return render(request, "staff/run.html", context)
     response = render(request, "staff/run_part.html", context)

@@ -269,6 +269,34 @@ def test_the_sweep_has_a_worker_go_on_with_a_run(site, monkeypatch):
     assert sent == [("hand_out", run.pk)]
 
 
+def test_what_a_run_did_is_not_read_for_what_it_has_not_done(site):
+    """An index serves the sweep's question of each run that ended early, and the counts of a run's page."""
+    run = ready("all")
+    retagging.cancel(run)
+    done = {"tagging_state": TaggingState.TAGGED, "tagging_run": run, "ext": "png", "file_size": 1}
+    Post.objects.bulk_create(Post(sha256=f"{n:064}", width=1, height=1, **done) for n in range(3000))
+    with connection.cursor() as cursor:
+        cursor.execute("analyze post, tagging_run")
+    for ask in (lambda: sweeping._go_on_with_runs(timezone.now()), lambda: retagging.progress(run)):
+        with CaptureQueriesContext(connection) as asked:
+            ask()
+        plans = [_plan(query["sql"]) for query in asked if '"tagging_state"' in query["sql"]]
+        assert plans and all("post_of_run" in plan for plan in plans), plans
+
+
+def _plan(sql: str) -> str:
+    with connection.cursor() as cursor:
+        cursor.execute(f"explain {sql}")
+        return "\n".join(line for (line,) in cursor.fetchall())
+
+
+def test_the_page_of_a_large_run_asks_less_often(site, monkeypatch):
+    run = ready("all")
+    assert retagging.progress(run).seconds_to_next == 1
+    monkeypatch.setattr(retagging, "_COUNTED_A_SECOND", 2)
+    assert retagging.progress(run).seconds_to_next == 3
+
+
 def test_without_a_broker_the_run_says_so(site, monkeypatch, django_capture_on_commit_callbacks):
     monkeypatch.setattr(tagging, "send", lambda *message: False)
     with django_capture_on_commit_callbacks(execute=True):
