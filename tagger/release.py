@@ -138,7 +138,7 @@ def read(folder: Path | str) -> ReleaseFolder:
             f"The release in {folder} names {len(vocabulary)} tags but its model scores {architecture.tag_count}."
         )
     metrics = _json(folder / "metrics.json") if (folder / "metrics.json").exists() else {}
-    card = (folder / "card.md").read_text("utf-8") if (folder / "card.md").exists() else ""
+    card = (folder / "card.md").read_text("utf-8", errors="replace") if (folder / "card.md").exists() else ""
     name, title = config["name"], config.get("title") or config["name"]
     return ReleaseFolder(
         folder, config, name, title, architecture, descriptor, preprocess, vocabulary, thresholds, metrics, card
@@ -266,7 +266,7 @@ def _check_config(config: Mapping[str, Any], folder: Path, weights_there: bool =
         raise ReleaseError(f"{folder} is not a release folder: its config.json does not say {FORMAT}.")
     if config.get("version") != VERSION:
         raise ReleaseError(f"{folder} has release version {config.get('version')!r}; this program reads {VERSION}.")
-    if config.get("kind") not in KINDS:
+    if not isinstance(config.get("kind"), str) or config["kind"] not in KINDS:
         raise ReleaseError(f"{folder} holds a tagger of the unknown kind {config.get('kind')!r}; update this program.")
     if not isinstance(config.get("name"), str) or not NAME.fullmatch(config["name"]):
         raise ReleaseError(
@@ -292,7 +292,7 @@ def _check_limits(config: Mapping[str, Any], folder: Path) -> None:
         raise ReleaseError(f"The score_floor of {folder} is {floor!r}; it must be between 0 and 1.")
     if isinstance(most, bool) or not isinstance(most, int) or most < 1:
         raise ReleaseError(f"The max_predictions of {folder} is {most!r}; it must be a whole number of at least 1.")
-    if not isinstance(exclusive, list) or not set(exclusive) <= set(CATEGORIES):
+    if not isinstance(exclusive, list) or not all(category in CATEGORIES for category in exclusive):
         raise ReleaseError(f"The exclusive_categories of {folder} must be a list of {', '.join(CATEGORIES)}.")
 
 

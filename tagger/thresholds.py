@@ -137,7 +137,7 @@ def _number(thresholds: Thresholds, stage: str, group: str, mode: str) -> float:
     """One threshold between 0 and 1; anything else is a sentence that names its place."""
     try:
         value = thresholds[stage][group][mode]["threshold"]
-    except (KeyError, TypeError) as error:
+    except (KeyError, IndexError, TypeError) as error:
         raise ThresholdsError(f"Thresholds lack {stage} / {group} / {mode} / threshold.") from error
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ThresholdsError(f"The threshold {stage} / {group} / {mode} is {value!r}; it must be between 0 and 1.")

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tagger import release as releases
+from tagger import thresholds as threshold_layout
 from tagger.architecture import Architecture, ArchitectureError
-from tagger.importing.vocabularies import as_vocabulary, indexed_rows
+from tagger.importing.vocabularies import as_it_should_be, as_vocabulary, indexed_rows
 from tagger.release import ReleaseError, ReleaseFolder
 from tagger.thresholds import MODES, STAGES
 from tagger.vocabulary import CATEGORIES
@@ -37,11 +38,17 @@ def import_camie_v1(
     releases.refuse_pickle(source)
     weights_file = find_weights(source, stages)
     metadata = read_json(source, "metadata.json", "model_initial_metadata.json")
-    thresholds = known_thresholds(read_json(source, "thresholds.json"), stages)
-    vocabulary = as_vocabulary(metadata_rows(metadata))
+    published = read_json(source, "thresholds.json")
+    with as_it_should_be("The thresholds.json"):
+        thresholds = known_thresholds(published, stages)
+        threshold_layout.check(thresholds)
+        metrics = published_metrics(thresholds)
+    with as_it_should_be("The metadata.json"):
+        vocabulary = as_vocabulary(metadata_rows(metadata))
     info = read_json(source, "model_info_refined.json") if find(source, "model_info_refined.json") else {}
-    own = info.get("release", {})
-    architecture = read_architecture(info, len(vocabulary), stages)
+    with as_it_should_be("The model_info_refined.json"):
+        own = dict(info.get("release", {}))
+        architecture = read_architecture(info, len(vocabulary), stages)
     weights, dtype = checked_weights(weights_file, architecture)
     config = {
         "name": name,
@@ -58,7 +65,7 @@ def import_camie_v1(
         weights=weights,
         vocabulary=vocabulary,
         thresholds=thresholds,
-        metrics=published_metrics(thresholds),
+        metrics=metrics,
         card=card(source, title, config["source"], config["licence"]),
         replace=replace,
     )

@@ -94,7 +94,7 @@ def external_data(model: Path) -> dict[str, Path]:
 
 def read_thresholds(given: Mapping[str, Any]) -> dict[str, Any]:
     """A number is the balanced threshold; {mode: number} gives several. To the published Camie layout."""
-    if "overall" not in given:
+    if not isinstance(given, Mapping) or "overall" not in given:
         raise ReleaseError("The descriptor's thresholds lack the number overall, such as 0.35.")
     groups = {}
     for group, value in given.items():
@@ -107,7 +107,12 @@ def prove(folder: Path) -> None:
     """One picture through the whole path: shapes fit, and scores are from 0 to 1 after the activation."""
     predictor = Predictor(folder, "cpu")
     pixels = predictor.prepare(Image.new("RGB", (96, 64), (120, 130, 140)))
-    confidences = predictor.confidences(pixels[None])
+    try:
+        confidences = predictor.confidences(pixels[None])
+    except ReleaseError:
+        raise
+    except Exception as error:  # those of onnxruntime have no common class
+        raise ReleaseError(f"The model fails on a first picture ({error}); copy its files again.") from error
     if confidences.min() < 0 or confidences.max() > 1:
         raise ReleaseError(
             "The model's output is not from 0 to 1; set the descriptor's output to the activation sigmoid"

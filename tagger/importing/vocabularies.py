@@ -2,12 +2,13 @@
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tagger.release import ReleaseError
-from tagger.vocabulary import CATEGORIES, Vocabulary
+from tagger.vocabulary import CATEGORIES, Vocabulary, VocabularyError
 
 # Danbooru's numbers, with 9 and 10 as tagger authors use them.
 NUMBERS = {"0": "general", "1": "artist", "3": "copyright", "4": "character", "5": "meta", "9": "rating", "10": "year"}
@@ -17,8 +18,22 @@ PREFIXED = ("rating", "year")
 Row = tuple[str, str, int]
 
 
+@contextmanager
+def as_it_should_be(what: str, remedy: str = "copy it again") -> Iterator[None]:
+    """Turns what a file of another shape than expected raises into a ReleaseError."""
+    try:
+        yield
+    except ReleaseError:
+        raise
+    except (AttributeError, KeyError, IndexError, OverflowError, TypeError, ValueError, csv.Error) as error:
+        said = str(error) if isinstance(error, VocabularyError) else repr(error)
+        raise ReleaseError(f"{what} is not as it should be ({said.rstrip('.')}); {remedy}.") from error
+
+
 def read_vocabulary(folder: Path, layout: Mapping[str, Any], categories: Mapping[str, str]) -> Vocabulary:
     """By a descriptor's parts `vocabulary` and `categories`. Raises ReleaseError."""
+    if not isinstance(layout, Mapping) or not isinstance(categories, Mapping):
+        raise ReleaseError("The descriptor's parts vocabulary and categories must be JSON objects.")
     file = folder / str(layout.get("file", ""))
     reader = READERS.get(str(layout.get("format")))
     if reader is None:
@@ -27,13 +42,8 @@ def read_vocabulary(folder: Path, layout: Mapping[str, Any], categories: Mapping
         raise ReleaseError(
             f"{folder} lacks the tag list {layout.get('file')}; copy it from where the model is published."
         )
-    try:
-        rows = list(reader(file, layout))
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise ReleaseError(
-            f"The tag list {file} is not as its descriptor says ({error!r}); correct one of them."
-        ) from error
-    return as_vocabulary(rows, categories)
+    with as_it_should_be(f"The tag list {file}", "correct it or its descriptor"):
+        return as_vocabulary(reader(file, layout), categories)
 
 
 def as_vocabulary(rows: Iterable[Row], categories: Mapping[str, str] | None = None) -> Vocabulary:
@@ -41,12 +51,15 @@ def as_vocabulary(rows: Iterable[Row], categories: Mapping[str, str] | None = No
     known = {**{category: category for category in CATEGORIES}, **NUMBERS, **(categories or {})}
     names: dict[str, tuple[str, int]] = {}
     for published, category, count in rows:
-        if category.lower() not in known:
+        stated = str(category).lower()
+        if stated not in known:
             raise ReleaseError(f"The tag {published} has the category {category!r}; name it in the part categories.")
-        category = known[category.lower()]
-        name = release_name(published, category)
-        if name in names:
-            name = f"{name}_({category})"
+        category = known[stated]
+        base, number = release_name(published, category), 1
+        name = base
+        while name in names:
+            name = f"{base}_({category})" if number == 1 else f"{base}_({category}_{number})"
+            number += 1
         names[name] = (category, count)
     return Vocabulary(list(names), [category for category, _ in names.values()], [count for _, count in names.values()])
 

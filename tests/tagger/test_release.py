@@ -113,6 +113,12 @@ CORRUPTIONS: dict[str, tuple[Callable[[Path], object], str]] = {
     "other format": (lambda folder: change_json(folder / "config.json", format="zip"), "not a release folder"),
     "newer version": (lambda folder: change_json(folder / "config.json", version=2), "release version 2"),
     "other kind": (lambda folder: change_json(folder / "config.json", kind="joy"), "unknown kind 'joy'"),
+    "kind is a list": (lambda folder: change_json(folder / "config.json", kind=["camie"]), "unknown kind"),
+    "exclusive lists": (lambda folder: change_json(folder / "config.json", exclusive_categories=[[]]), "exclusive_"),
+    "thresholds in a list": (
+        lambda folder: (folder / "thresholds.json").write_text('{"refined": {"general": [1]}}'),
+        "Thresholds lack refined / general / 1",
+    ),
     "pickle": (
         lambda folder: change_json(folder / "config.json", weights={"file": "model.pt", "dtype": "float16"}),
         "pickle",
@@ -140,6 +146,12 @@ def test_a_damaged_release_is_refused_with_a_sentence(tmp_path: Path, name: str)
     corrupt(folder)
     with pytest.raises(ReleaseError, match=words):
         release.read(folder)
+
+
+def test_a_card_of_another_encoding_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
+    folder = releases.write(tmp_path / "one").folder
+    (folder / "card.md").write_bytes("# Größe".encode("latin-1"))
+    assert release.read(folder).card.startswith("# Gr")
 
 
 def test_no_folder_and_a_pickle_for_a_folder(tmp_path: Path) -> None:

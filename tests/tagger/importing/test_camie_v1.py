@@ -151,7 +151,10 @@ def only_initial(folder: Path) -> None:
         (lambda folder: (folder / "metadata.json").write_text("{"), "cannot be read"),
         (lambda folder: (folder / "metadata.json").write_text("[]"), "not a JSON object"),
         (lambda folder: (folder / "metadata.json").write_text("{}"), "lacks idx_to_tag"),
+        (lambda folder: (folder / "metadata.json").write_text('{"idx_to_tag": {"x": "a"}}'), "as it should be"),
         (lambda folder: (folder / "thresholds.json").unlink(), "lacks thresholds.json"),
+        (lambda folder: (folder / "thresholds.json").write_text('{"refined": 3}'), "thresholds.json is not as it"),
+        (lambda folder: (folder / "model_info_refined.json").write_text('{"release": 3}'), "json is not as it should"),
         (lambda folder: (folder / "model_refined.safetensors").write_bytes(b"\xff" * 99), "not a safetensors file"),
     ],
 )

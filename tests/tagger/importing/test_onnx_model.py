@@ -12,6 +12,7 @@ from PIL import Image
 
 from tagger import release
 from tagger.importing import command
+from tagger.importing.vocabularies import as_vocabulary
 from tagger.inference import Predictor
 from tagger.release import ReleaseError
 from tests.tagger.published import weight, write_json, write_onnx
@@ -197,6 +198,9 @@ def test_any_model_by_a_descriptor_also_with_a_fixed_batch(tmp_path: Path) -> No
         (descriptor() | {"categories": {}}, "The tag ada has the category 'person'"),
         (descriptor() | {"vocabulary": {"file": "gone.csv", "format": "csv"}}, "lacks the tag list gone.csv"),
         (descriptor() | {"vocabulary": {"file": "tags.json", "format": "xml"}}, "csv or json or lines"),
+        (descriptor() | {"thresholds": None}, "lack the number overall"),
+        (descriptor() | {"vocabulary": 3}, "vocabulary and categories must be JSON objects"),
+        (descriptor() | {"exclusive_categories": [[1]]}, "must be a list of general"),
         ([], "not a JSON object"),
     ],
 )
@@ -208,6 +212,33 @@ def test_a_wrong_descriptor_is_a_sentence_and_writes_nothing(
     assert sentence in error
     assert "Traceback" not in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["descriptor.json", "files"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "text", "sentence"),
+    [
+        ("wd-v3", "selected_tags.csv", "tag_id,name,category,count\n1,sky\n", "sky has the category None"),
+        ("wd-v3", "selected_tags.csv", "", "as it should be (A vocabulary needs at least one tag); correct it"),
+        ("wd-v3", "selected_tags.csv", "tag_id,name\n1,sky\n", "is not as it should be (KeyError('category'))"),
+        ("joytag", "top_tags.txt", "\n", "needs at least one tag"),
+        ("camie-v2", "camie-tagger-v2-metadata.json", '{"dataset_info": 3}', "is not as it should be (TypeError"),
+    ],
+)
+def test_a_damaged_tag_list_is_a_sentence(
+    tmp_path: Path, kind: str, file: str, text: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "files").mkdir()
+    MAKERS[kind](tmp_path / "files")
+    (tmp_path / "files" / file).write_text(text, "utf-8")
+    words = [kind, "--from", str(tmp_path / "files"), "--out", str(tmp_path / "release")]
+    assert command.main(words) == command.CANNOT_IMPORT
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_name_that_comes_again_and_again_keeps_its_place() -> None:
+    found = as_vocabulary([("a", "0", 3), ("a", "4", 2), ("a", "4", 1), ("a", "4", 0), ("b", "0", 0)])
+    assert found.names == ["a", "a_(character)", "a_(character_2)", "a_(character_3)", "b"]
+    assert found.categories == ["general", "character", "character", "character", "general"]
 
 
 @pytest.mark.parametrize(
