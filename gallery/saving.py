@@ -54,17 +54,22 @@ def change(row: SavedSearch, query: str, name: str, thresholds: Thresholds) -> S
 
 
 def news(user: User, thresholds: Thresholds) -> list[News]:
-    """Every saved search of a member with what is new in it."""
-    return [_news(row, user, thresholds) for row in of(user)]
+    """Every saved search of a member with what is new in it, all counted together."""
+    rows = of(user)
+    counts = search.count_texts([_newer(row) for row in rows], thresholds, viewer=user)
+    return [
+        News(row, search.Count(0, True), count.message) if isinstance(count, search.SearchError) else News(row, count)
+        for row, count in zip(rows, counts, strict=True)
+    ]
 
 
-def _news(row: SavedSearch, user: User, thresholds: Thresholds) -> News:
+def _newer(row: SavedSearch) -> str:
+    """The search for what a saved one finds that is newer than what was seen; itself where it can't be read."""
     try:
         conditions = search.without_shape(search.parse(row.query))
-        newer = nodes.all_of([conditions, nodes.Metatag("id", f">{row.seen}")])
-        return News(row, search.count(nodes.to_text(newer), thresholds, viewer=user))
-    except search.SearchError as error:
-        return News(row, search.Count(0, True), error.message)
+    except search.SearchError:
+        return row.query
+    return nodes.to_text(nodes.all_of([conditions, nodes.Metatag("id", f">{row.seen}")]))
 
 
 def mark_seen(rows: list[SavedSearch], page: search.Page, thresholds: Thresholds, user: User) -> None:

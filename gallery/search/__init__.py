@@ -6,7 +6,7 @@ resolves names and thresholds into `predicates` and runs them; `planner` chooses
 """
 
 from gallery.search.companions import RelatedTag, RelatedTags, related
-from gallery.search.counts import Count, count, count_of
+from gallery.search.counts import Count, count, count_of, count_texts
 from gallery.search.errors import PageError, SearchError, SearchTimeout
 from gallery.search.listing import MAX_PAGE, Page, beside, find, matching_ids, neighbours
 from gallery.search.matching import conditions, matching
@@ -36,6 +36,7 @@ __all__ = [
     "Suggestion",
     "count",
     "count_of",
+    "count_texts",
     "find",
     "matching_ids",
     "neighbours",

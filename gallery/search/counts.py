@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from gallery.index import histograms
 from gallery.models import Tag
 from gallery.profiles import Thresholds
-from gallery.search.compiler import TIMEOUT_MS, Query, prepare
+from gallery.search.compiler import TIMEOUT_MS, Query, prepare, tag_names
 from gallery.search.errors import SearchError
 from gallery.search.estimating import Estimate, Histograms, estimated, tags_of
 from gallery.search.listing import Page
+from gallery.search.names import Names
+from gallery.search.parser import parse
 from gallery.search.planner import Plan
 from gallery.search.predicates import FALSE, TRUE, Neither, On, Predicate, known_to_sample
 from gallery.search.running import run_together
 from gallery.search.scopes import Viewer
+from gallery.search.values import BadValue
 
 EXACT_COST = 15_000.0  # microseconds that an exact count may cost,
 _EXACT_COST_OF_UNSURE = 75_000.0  # and where an estimate is unsure
@@ -23,6 +28,7 @@ _SURE = 0.025  # standard error of a good estimate: nineteen of twenty are less 
 # Milliseconds that a page waits for an exact count where the machine is busy: with an estimate at hand, or without.
 _PATIENCE_MS = 100
 _PATIENCE_WITHOUT_MS = 300
+_PATIENCE_FOR_ALL = 1.0  # seconds after which several searches are no longer counted one by one, but estimated
 
 
 class Count(NamedTuple):
@@ -46,6 +52,25 @@ def count(text: str, thresholds: Thresholds, *, viewer: Viewer = None, page: Pag
     return _counted(query, query.plan(None), Histograms())
 
 
+def count_texts(texts: Sequence[str], thresholds: Thresholds, *, viewer: Viewer = None) -> list[Count | SearchError]:
+    """How many posts each of several searches finds, or why it can't be answered; their names are read together."""
+    wanted: set[str] = set()
+    for text in texts:
+        with suppress(SearchError, BadValue):  # answered below, beside the others
+            wanted.update(tag_names(parse(text)))
+    names = Names.load(wanted).quietly()
+    asked = [_prepared(text, thresholds, viewer, names) for text in texts]
+    counts = iter(count_each([query for query in asked if isinstance(query, Query)]))
+    return [next(counts) if isinstance(query, Query) else query for query in asked]
+
+
+def _prepared(text: str, thresholds: Thresholds, viewer: Viewer, names: Names) -> Query | SearchError:
+    try:
+        return prepare(text, thresholds, viewer=viewer, names=names)
+    except SearchError as error:
+        return error
+
+
 def count_each(queries: Sequence[Query]) -> list[Count]:
     """The counts of several searches: cheap ones in one message to the database, histograms for all in another."""
     plans = [query.plan(None) for query in queries]
@@ -59,16 +84,21 @@ def count_each(queries: Sequence[Query]) -> list[Count]:
     known, others = Histograms(), [n for n in range(len(queries)) if n not in found]
     if dear := [n for n in others if plans[n].cost > EXACT_COST]:
         known.of(tag.tag_id for n in dear for tag in tags_of(queries[n].predicate))
-    return [found.get(n) or _counted(query, plans[n], known) for n, query in enumerate(queries)]
+    deadline = time.monotonic() + _PATIENCE_FOR_ALL
+    return [
+        found.get(n) or _counted(query, plans[n], known, wait=time.monotonic() < deadline)
+        for n, query in enumerate(queries)
+    ]
 
 
-def _counted(query: Query, plan: Plan, known: Histograms) -> Count:
+def _counted(query: Query, plan: Plan, known: Histograms, *, wait: bool = True) -> Count:
+    """`wait` for an exact number where the estimate is unsure."""
     cheap = plan.cost <= EXACT_COST
     if not cheap and (number := _kept(query.predicate, known)) is not None:
         return Count(number, True)
     estimate = None if cheap else _estimate(query, plan, known)
     unsure = estimate is None or (estimate.error > _SURE and plan.cost <= _EXACT_COST_OF_UNSURE)
-    if unsure and (number := _in_time(query, plan)) is not None:
+    if unsure and wait and (number := _in_time(query, plan)) is not None:
         return Count(number, True)
     estimate = estimate or _estimate(query, plan, known)
     return Count(round(estimate.number if estimate else plan.matches), False)

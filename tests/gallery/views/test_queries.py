@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from gallery import blacklisting, profiles, saving
 from gallery.index import histograms, indexing
-from gallery.models import Category, Preference, Profile, Tag
+from gallery.models import Category, Preference, Profile, SavedSearch, Tag
 from tests.gallery.making import make_post, make_release, make_site_profiles, make_tag, make_user, predict
 from tests.gallery.views.people import signed_in
 
@@ -84,6 +84,21 @@ def test_a_page_takes_at_most_eight_queries(posts, member, who):
     for kind, address in PAGES.items():
         asked = queries(client, address.format(pk=posts[3].pk))
         assert len(asked) <= MOST, f"{kind}: {len(asked)}\n" + "\n".join(asked)
+
+
+def test_the_page_of_many_saved_searches_takes_as_few(posts, member):
+    thresholds = profiles.resolve(Profile.objects.get(owner=member.user))
+    for width in range(20):
+        saving.save(member.user, f"cat -dog {'saber' if width % 2 else 'hat'} width:>{width}", "", thresholds)
+    saving.save(member.user, "nobody_knows_it", "", thresholds)
+    SavedSearch.objects.filter(owner=member.user).update(seen=0)
+    SavedSearch.objects.filter(name="hats").update(query="order:nothing")
+    rows = {row.saved.name: row for row in member.get("/searches/").context["rows"]}
+    assert len(rows) == 23
+    assert rows["cat_dog"].count == (6, True) and rows["nobody_knows_it"].count == (0, True)
+    assert "order:nothing does not work" in rows["hats"].mistake
+    asked = queries(member, "/searches/")
+    assert len(asked) <= MOST, "\n".join(asked)
 
 
 def test_what_a_member_changes_counts_for_the_next_page(posts, member):
