@@ -70,6 +70,34 @@ def test_behind_two_proxies_the_person_stands_before_the_last(client, settings):
     assert elsewhere.status_code == 302
 
 
+def test_the_addresses_of_one_ipv6_connection_share_their_tries(client):
+    make_user("ana")
+    wrong, right = ({"username": "ana", "password": password} for password in ("wrong", PASSWORD))
+    for number in range(signing_in.WRONG_TRIES):
+        client.post(reverse("login"), wrong, REMOTE_ADDR=f"2001:db8:0:1:{number}::1")
+    late = client.post(reverse("login"), right, REMOTE_ADDR="2001:db8:0:1:ffff::2")
+    assert "Too many wrong tries" in late.content.decode()
+    assert client.post(reverse("login"), right, REMOTE_ADDR="2001:db8:0:2::1").status_code == 302
+
+
+def test_an_ipv4_address_is_the_same_written_as_ipv6(client):
+    make_user("ana")
+    for _ in range(signing_in.WRONG_TRIES):
+        client.post(reverse("login"), {"username": "ana", "password": "wrong"}, REMOTE_ADDR="::ffff:192.0.2.7")
+    right = {"username": "ana", "password": PASSWORD}
+    assert "Too many" in client.post(reverse("login"), right, REMOTE_ADDR="192.0.2.7").content.decode()
+    assert client.post(reverse("login"), right, REMOTE_ADDR="::ffff:192.0.2.8").status_code == 302
+
+
+def test_trying_many_names_ends_before_passwords_are_hashed(client, monkeypatch):
+    make_user("ana")
+    for number in range(signing_in.WRONG_TRIES_IN_ALL):
+        assert "is wrong" in sign_in(client, f"name{number}", "wrong").content.decode()
+    hashed = []
+    monkeypatch.setattr(User, "check_password", lambda user, password: hashed.append(password))
+    assert "from your address" in sign_in(client, "ana").content.decode() and not hashed
+
+
 def test_a_closed_account_cant_sign_in(client):
     make_user("ana", is_active=False)
     assert sign_in(client, "ana").status_code == 200
