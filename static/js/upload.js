@@ -7,6 +7,7 @@ const veil = document.getElementById("drop-veil");
 const words = document.getElementById("upload-words");
 const retryAll = document.getElementById("retry-all");
 const cancelAll = document.getElementById("cancel-all");
+const unread = document.getElementById("upload-unread");
 const nearAll = document.getElementById("near-all");
 const maxBytes = Number(form.dataset.maxBytes);
 const items = []; // {file, row, state: waiting | sending | done | refused | failed | cancelled}
@@ -160,7 +161,7 @@ function retry(item) {
   next();
 }
 
-/** All files of a drop, those in folders too. */
+/** All files of a drop, those in folders too; null for each file or folder that can't be read. */
 async function dropped(transfer) {
   const entries = [...transfer.items].map((each) => each.webkitGetAsEntry?.()).filter(Boolean);
   if (!entries.some((entry) => entry.isDirectory)) return [...transfer.files];
@@ -168,14 +169,20 @@ async function dropped(transfer) {
 }
 
 async function within(entry) {
-  if (entry.isFile) return [await new Promise((take, fail) => entry.file(take, fail))];
+  if (entry.isFile) return [await new Promise((take) => entry.file(take, () => take(null)))];
   const reader = entry.createReader();
   const files = [];
   for (;;) {
-    const some = await new Promise((take, fail) => reader.readEntries(take, fail)); // a hundred at a time
-    if (some.length === 0) return files;
+    const some = await new Promise((take) => reader.readEntries(take, () => take(null))); // a hundred at a time
+    if (!some?.length) return some ? files : [...files, null];
     files.push(...(await Promise.all(some.map(within))).flat());
   }
+}
+
+function tellUnread(count) {
+  const told = count === 1 ? "1 file or folder" : `${count} files or folders`;
+  unread.textContent = count ? `${told} could not be read: see that you may open them, then drop them again.` : "";
+  unread.hidden = count === 0;
 }
 
 const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
@@ -192,7 +199,9 @@ document.addEventListener("drop", async (event) => {
   veil.hidden = true;
   if (!carriesFiles(event)) return;
   event.preventDefault();
-  add(await dropped(event.dataTransfer));
+  const found = await dropped(event.dataTransfer);
+  add(found.filter(Boolean));
+  tellUnread(found.filter((file) => file === null).length);
 });
 document.addEventListener("paste", (event) => {
   const files = [...(event.clipboardData?.files ?? [])];

@@ -1,11 +1,14 @@
+import base64
+
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
+from playwright.sync_api import expect
 
 from gallery.index import indexing
 from gallery.models import Category, Post, TaggingState
 from tests.gallery.making import make_post, make_release, make_tag, predict
-from tests.gallery.views.people import picture, signed_in
+from tests.gallery.views.people import bring_in, picture, signed_in
 
 pytestmark = pytest.mark.django_db
 
@@ -132,3 +135,30 @@ def test_a_disk_that_takes_no_files_is_told_of(member, settings, tmp_path):
     assert answer.status_code == 400
     assert "make room on its disk" in answer.content.decode()
     assert not Post.objects.exists()
+
+
+# A folder as a drop brings it: a picture, a file and a folder without read permission (root's own browser has it).
+_DROP = """(data) => {
+  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+  const refuse = (take, fail) => fail(new DOMException("It can't be read", "NotReadableError"));
+  const folder = (batches) => ({
+    isDirectory: true,
+    createReader: () => ({ readEntries: (take, fail) => batches ? take(batches.shift() ?? []) : refuse(take, fail) }),
+  });
+  const red = { isFile: true, file: (take) => take(new File([bytes], "red.png", { type: "image/png" })) };
+  const art = folder([[{ isFile: true, file: refuse }, red], [folder(null)]]);
+  const event = new DragEvent("drop", { bubbles: true, cancelable: true });
+  const value = { types: ["Files"], files: [], items: [{ webkitGetAsEntry: () => art }] };
+  Object.defineProperty(event, "dataTransfer", { value });
+  document.body.dispatchEvent(event);
+}"""
+
+
+@pytest.mark.browser
+@pytest.mark.django_db(transaction=True)
+def test_a_dropped_folder_is_sent_without_what_can_not_be_read(member, page, live_server):
+    bring_in(member, page, live_server.url).goto(f"{live_server.url}/upload/")
+    page.evaluate(_DROP, base64.b64encode(picture("red").read()).decode())
+    expect(page.locator("#upload-unread")).to_contain_text("2 files or folders could not be read")
+    expect(page.locator("#upload-words")).to_have_text("1 of 1 sent")
+    assert Post.objects.count() == 1
