@@ -32,6 +32,8 @@ def _page(request: HttpRequest, form: InvitationForm, **more: object) -> HttpRes
         users = users.filter(username__icontains=name)
     page = Paginator(users, _PAGE).get_page(request.GET.get("page"))
     context = {"page": page, "name": name, "invitations": _open_invitations(), "form": form, **more}
+    if request.method == "POST":
+        context["here"] = reverse("people")  # nothing answers at the form's own address but a form
     return render(request, "staff/people.html", context)
 
 

@@ -38,6 +38,7 @@ def _list(request: HttpRequest, form: PathForm) -> HttpResponse:
         "form": form,
         "imports": [(row, importing.title(row)) for row in imports],
         "offers": [offer for offer in tagging.offers() if offer.key not in installed],
+        "here": reverse("releases"),  # also where the answer to a form is shown
     }
     return render(request, "staff/releases.html", context)
 

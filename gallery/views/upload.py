@@ -11,6 +11,7 @@ from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler, SkipFile
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
@@ -194,6 +195,7 @@ def _answer(request: HttpRequest, rows: list[Row], form: PictureForm) -> HttpRes
         "max_bytes": settings.UPLOAD_MAX_MB * 1024 * 1024,
         "max_megapixels": settings.UPLOAD_MAX_MEGAPIXELS,
         "max_files": settings.DATA_UPLOAD_MAX_NUMBER_FILES,
+        "here": reverse("upload"),  # also where the answer to a choice is shown
     }
     return render(request, "upload/page.html", context, status=400 if refused else 200)
 

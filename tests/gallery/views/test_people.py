@@ -24,6 +24,13 @@ def test_an_invitation_link_is_shown_once_and_works(admin, client):
     assert client.post(link, {"username": "ana", "password": "correct-horse"}).status_code == 302
 
 
+def test_a_profile_can_be_chosen_where_a_link_is_shown(admin):
+    page = admin.post(reverse("invite"), {"role": "member", "days": 3}).content.decode()
+    assert re.findall(r'name="next" value="([^"]+)"', page) == [reverse("people")]
+    page = admin.get(reverse("people"), {"name": "a"}).content.decode()
+    assert re.findall(r'name="next" value="([^"]+)"', page) == [reverse("people") + "?name=a"]
+
+
 @pytest.mark.parametrize("wrong", [{"role": "king", "days": 3}, {"role": "member", "days": 0}, {}])
 def test_a_bad_invitation_gets_a_sentence(admin, wrong):
     assert 'role="alert"' in admin.post(reverse("invite"), wrong).content.decode()
