@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable
 
 from django.conf import settings
@@ -32,11 +33,18 @@ def members_only(get_response: View) -> View:
 
 
 def readable_address(get_response: View) -> View:
-    """Refuse addresses with a null character in them: no row can hold one, and the database says so by an error."""
+    """Refuse null characters, and encodings that lead to them or to halves of surrogate pairs.
+
+    No row can hold either, and the database says so by an error.
+    """
 
     def middleware(request: HttpRequest) -> HttpResponse:
         if "\0" in request.path or "%00" in request.META.get("QUERY_STRING", ""):
             raise BadRequest("The address has a null character in it.")
+        if request.encoding and codecs.lookup(request.encoding).name != "utf-8":
+            raise BadRequest("The request is not in UTF-8.")
+        if "\0" in request.COOKIES.get(settings.SESSION_COOKIE_NAME, ""):
+            raise BadRequest("The session's cookie has a null character in it.")
         return get_response(request)
 
     return middleware

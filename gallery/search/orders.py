@@ -173,10 +173,10 @@ class Cursor:
         """Raises PageError."""
         try:
             name, backwards, *row = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-            well_formed = isinstance(name, str) and row and all(type(value) in (int, float, str) for value in row)
+            well_formed = isinstance(name, str) and row and all(map(_storable, row))
         except (ValueError, TypeError, RecursionError):
             raise stale_cursor() from None
-        if not well_formed or type(row[0]) is not int or abs(row[0]) >= 2**63 or "\0" in str(row):
+        if not well_formed or type(row[0]) is not int or abs(row[0]) >= 2**63:
             raise stale_cursor()
         return cls(name, bool(backwards), tuple(row))
 
@@ -188,6 +188,11 @@ class Cursor:
         """The seed of the random list that the cursor comes from."""
         match = re.fullmatch(r"random_([0-9]{1,9})", self.order)
         return int(match[1]) if match else None
+
+
+def _storable(value: object) -> bool:
+    """Whether a key of a row can be so; what can't be printed, half a surrogate pair too, no row holds."""
+    return value.isprintable() if isinstance(value, str) else type(value) in (int, float)
 
 
 def stale_cursor() -> PageError:

@@ -58,6 +58,9 @@ def test_a_cursor_of_another_order_is_refused(world):
     forged = str(Cursor("created_at_desc", False, (5, "no time")))
     with pytest.raises(search.SearchError, match="start from the first page"):
         search.find("order:created", HALF, after=forged)
+    for text in ("\ud800", "a\0"):
+        with pytest.raises(search.SearchError, match="start from the first page"):
+            search.find("order:md5", HALF, after=str(Cursor("md5_desc", False, (5, text))))
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,22 @@ def test_an_address_that_no_row_can_hold_is_refused(address):
     assert Client().get(address).status_code == 400
 
 
+# Forms that a browser never sends: in these encodings, what is written in plain letters becomes no text at all.
+@pytest.mark.parametrize("encoding", ["utf-7", "unicode_escape", "utf-16"])
+def test_a_request_in_another_encoding_is_refused(encoding):
+    for address in ("/tags/?name=%2B2AA-", "/?q=%5Cud800"):
+        kind = f"multipart/form-data; boundary=x; charset={encoding}"
+        assert Client().generic("GET", address, b"x", content_type=kind).status_code == 400
+    plain = {"content_type": "text/plain; charset=utf8"}
+    assert Client().generic("GET", "/tags/?name=caf%C3%A9", b"x", **plain).status_code == 200
+
+
+def test_a_session_that_no_row_can_hold_is_refused():
+    client = Client()
+    client.cookies["sessionid"] = "a-session\0"
+    assert client.get("/").status_code == 400
+
+
 def test_a_name_is_found_however_its_accents_are_typed():
     make_tag("caf\u00e9_table")
     assert "caf\u00e9_table" in Client().get("/tags/", {"name": "Cafe\u0301 Table"}).content.decode()
