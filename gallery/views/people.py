@@ -83,6 +83,8 @@ def change_person(request: HttpRequest, pk: int) -> HttpResponse:
         field, value, told = acts[act]
         setattr(person, field, value)
         person.save(update_fields=[field])
+        if not value:
+            inviting.revoke_all(person)
         messages.success(request, f"{person.username} {told}.")
     return redirect("people")
 

@@ -49,6 +49,19 @@ def test_a_site_whose_admins_are_closed_gets_a_new_one(client):
 
 
 @pytest.mark.django_db
+def test_a_link_is_worth_what_its_maker_may_still_do():
+    maker = make_user(is_superuser=True, is_staff=True)
+    staff, member = (inviting.invite(role, maker)[1] for role in ("staff", "member"))
+    get_user_model().objects.filter(pk=maker.pk).update(is_superuser=False)
+    with pytest.raises(InvitationError, match="is void"):
+        inviting.accept(staff, "ann", PASSWORD)
+    assert inviting.find(member).open
+    get_user_model().objects.filter(pk=maker.pk).update(is_active=False)
+    with pytest.raises(InvitationError, match="is void"):
+        inviting.accept(member, "ann", PASSWORD)
+
+
+@pytest.mark.django_db
 def test_bad_links_and_accounts_are_refused_and_the_link_stays_good():
     make_user("taken")
     token = inviting.invite("member")[1]

@@ -2,6 +2,7 @@ import re
 
 import pytest
 from django.contrib.auth.models import User
+from django.test import Client
 from django.urls import reverse
 
 from gallery.accounts import inviting
@@ -76,6 +77,17 @@ def test_closing_an_account_signs_it_out(admin):
     admin.post(reverse("change_person", args=[member.user.pk]), {"act": "open"})
     member.user.refresh_from_db()
     assert member.user.is_active
+
+
+@pytest.mark.parametrize("act", ["close", "member"])
+def test_who_is_sent_away_leaves_no_invitation(admin, act):
+    staff, other = make_user(is_staff=True), make_user(is_staff=True)
+    theirs, kept = (inviting.invite("member", maker)[1] for maker in (staff, other))
+    admin.post(reverse("change_person", args=[staff.pk]), {"act": act})
+    assert Client().get(reverse("join", args=[theirs])).status_code == 410
+    assert Client().get(reverse("join", args=[kept])).status_code == 200
+    admin.post(reverse("change_person", args=[staff.pk]), {"act": {"close": "open", "member": "staff"}[act]})
+    assert Client().get(reverse("join", args=[theirs])).status_code == 410
 
 
 def test_nobody_changes_themselves_or_does_what_is_not_offered(admin):
