@@ -8,13 +8,18 @@ from functools import wraps
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.urls import Resolver404, resolve
 from django.utils.http import url_has_allowed_host_and_scheme
 from django_htmx.http import HttpResponseClientRedirect
 
 View = Callable[..., HttpResponse]
+
+# What a stranger may open on a site for members only.
+OPEN_TO_ALL = ("/login/", "/join/", "/static/", "/health/")
 
 _CHUNK = 1 << 18
 
@@ -43,6 +48,7 @@ def member_only(view: View) -> View:
     def guarded(request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
         return view(request, *args, **kwargs) if request.user.is_authenticated else to_login(request)
 
+    guarded.for_members = True
     return guarded
 
 
@@ -57,6 +63,17 @@ def staff_only(view: View) -> View:
         return view(request, *args, **kwargs)
 
     return guarded
+
+
+def for_members(path: str) -> bool:
+    """Whether a stranger who asks for this path is sent to the login page."""
+    path = urlsplit(path).path
+    if settings.SITE_MODE == "members":
+        return not path.startswith(OPEN_TO_ALL)
+    try:
+        return getattr(resolve(path).func, "for_members", False)
+    except Resolver404:
+        return False
 
 
 def next_path(request: HttpRequest, default: str = "/") -> str:

@@ -7,12 +7,9 @@ from django.conf import settings
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse
 
-from gallery.http import to_login
+from gallery.http import OPEN_TO_ALL, to_login
 
 View = Callable[[HttpRequest], HttpResponse]
-
-# What a stranger may open on a site for members only.
-_OPEN_TO_ALL = ("/login/", "/join/", "/static/", "/health/")
 
 _POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
@@ -25,7 +22,7 @@ def members_only(get_response: View) -> View:
 
     def middleware(request: HttpRequest) -> HttpResponse:
         closed = settings.SITE_MODE == "members" and not request.user.is_authenticated
-        if closed and not request.path.startswith(_OPEN_TO_ALL):
+        if closed and not request.path.startswith(OPEN_TO_ALL):
             return to_login(request)
         return get_response(request)
 

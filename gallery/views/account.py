@@ -14,7 +14,7 @@ from gallery.accounts import inviting
 from gallery.accounts.inviting import InvitationError
 from gallery.accounts.signing_in import SignInError, sign_in
 from gallery.forms import JoinForm, SignInForm
-from gallery.http import member_only, next_path
+from gallery.http import for_members, member_only, next_path
 from gallery.models import Invitation
 
 
@@ -33,7 +33,8 @@ def login(request: HttpRequest) -> HttpResponse:
             form.add_error(None, str(error))
     elif request.user.is_authenticated and request.method == "GET":
         return redirect(target)
-    return render(request, "account/login.html", {"form": form, "next": target})
+    context = {"form": form, "next": target, "for_members": target != "/" and for_members(target)}
+    return render(request, "account/login.html", context)
 
 
 @require_POST

@@ -26,6 +26,16 @@ def test_signing_in_goes_back_to_the_page_one_came_from(client):
     assert client.get(reverse("account")).status_code == 200
 
 
+def test_who_signs_in_from_an_open_page_is_not_told_that_it_is_for_members(client, settings):
+    def told(target):
+        return "is for members" in client.get(reverse("login"), {"next": target}).content.decode()
+
+    assert [told(target) for target in ("/", "/?q=cat", "/posts/5/", "/tags/", "/nowhere/")] == [False] * 5
+    assert told("/upload/") and told("/staff/people/?name=a") and told("/searches/")
+    settings.SITE_MODE = "members"
+    assert told("/posts/5/") and not told("/login/")
+
+
 def test_signing_in_never_leads_to_another_site(client):
     make_user("ana")
     assert sign_in(client, "ana", next="https://example.org/").url == "/"
