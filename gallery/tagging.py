@@ -44,10 +44,14 @@ __all__ = [
     "finish_runs",
     "held",
     "import_command",
+    "FAST_DEVICES",
+    "QUEUE",
+    "device",
     "is_stopping",
     "offers",
     "predict_posts",
     "problem",
+    "queue_of",
     "read_release",
     "send",
     "site_profiles",
@@ -60,6 +64,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+QUEUE = "tagging"
+FAST_DEVICES = ("cuda", "amx")  # that may run fast mode; each has workers, results and messages of its own
 _CHECKED_POSTS = 32  # to compare the modes on where a release brings no pictures
 _OTHERS = 16  # posts on either end whose pictures tell a storage that is away from one missing file
 _PROBLEM = "tagger:problem"
@@ -261,13 +267,46 @@ def problem() -> str:
 
 def _open(release: Release) -> Tagger:
     from tagger.batching import Batcher
-    from tagger.inference import Predictor
 
-    predictor = Predictor(
-        release.path, settings.TAGGER_DEVICE, release.stage, settings.TAGGER_THREADS, release.engine, release.mode
-    )
+    predictor = _fast_predictor(release) if release.mode == Release.Mode.FAST else _predictor(release, "exact")
     batcher = Batcher(predictor, settings.TAGGER_BATCH)
     return Tagger(release.pk, release.way, predictor, batcher, np.array(release.tag_ids, np.int64))
+
+
+def _predictor(release: Release, mode: str) -> Any:
+    from tagger.inference import Predictor
+
+    return Predictor(release.path, settings.TAGGER_DEVICE, release.stage, settings.TAGGER_THREADS, release.engine, mode)
+
+
+def _fast_predictor(release: Release) -> Any:
+    """In fast mode where this worker's own engine passed the check; other workers may have other devices."""
+    from tagger import fast
+
+    reason = fast.why_not(read_release(release.path), settings.TAGGER_DEVICE)
+    if reason is None:
+        predictor = _predictor(release, "fast")
+        if release.is_fast_with(predictor.engine.title):
+            return predictor
+        reason = f"{predictor.engine.title} was not checked, or did not pass."
+        del predictor  # the two models need not be in memory together
+    logger.info("%s runs in exact mode here. %s", release.title, reason)
+    return _predictor(release, "exact")
+
+
+def device() -> str:
+    """What this worker computes on, as far as fast mode depends on it: cuda, amx or cpu."""
+    from tagger import fast
+
+    wanted = settings.TAGGER_DEVICE
+    if wanted.startswith("cuda") or (wanted == "auto" and fast.has_cuda()):
+        return "cuda"
+    return "amx" if fast.has_amx() else "cpu"
+
+
+def queue_of(device: str) -> str:
+    """Messages for the tagging workers on such devices alone."""
+    return f"{QUEUE}.{device}"
 
 
 def check_fast(release: Release) -> dict[str, Any]:

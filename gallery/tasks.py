@@ -5,11 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from celery import shared_task
-from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import celeryd_after_setup, worker_ready, worker_shutdown, worker_shutting_down
 
 from gallery import tagging
 from gallery.likeness import search, vectors
 from gallery.worker import batching, trying, workers
+
+
+@celeryd_after_setup.connect
+def take_checks(instance: Any, **about: Any) -> None:
+    """A tagging worker also takes what only workers on such a device can do."""
+    queues = instance.app.amqp.queues
+    if tagging.QUEUE in queues.consume_from:
+        queues.select_add(tagging.queue_of(tagging.device()))
 
 
 @worker_ready.connect

@@ -57,6 +57,11 @@ class Release(models.Model):
         """How a worker runs it; when this changes, the model is loaded anew."""
         return self.stage, self.mode, self.engine
 
+    def is_fast_with(self, engine: str) -> bool:
+        """Whether fast mode by this engine, as it calls itself, passed the last check."""
+        results = self.gate.get("results") or [self.gate]
+        return any(result.get("passed") and result.get("engine") == engine for result in results)
+
     @property
     def path(self) -> Path:
         return Path(self.folder)

@@ -1,7 +1,9 @@
 """How a release is run: by which stage, in which mode, by which engine; and what it costs.
 
 Fast mode is chosen by asking for a check: a worker compares it with exact mode, and only when their tags agree the
-release becomes fast. Workers look at the row before each batch, so that a choice counts within moments.
+release becomes fast. Each kind of device that a living worker computes on is checked by one of these, and a worker
+whose own engine did not pass goes on exactly. Workers look at the row before each batch, so that a choice counts
+within moments.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ def choose(release: Release, stage: str, mode: str, engine: str) -> None:
         release.gate = {} if is_checked(release) else release.gate
     elif other_stage or (release.mode != mode and not is_checked(release)):
         release.mode = Mode.EXACT
-        release.gate = {"state": CHECKING, "since": timezone.now().isoformat()}
+        release.gate = {"state": CHECKING, "since": timezone.now().isoformat(), "asked": _devices(), "results": []}
         transaction.on_commit(lambda: _ask(release))
     release.save(update_fields=["stage", "engine", "mode", "gate"])
 
@@ -82,11 +84,17 @@ def is_checked(release: Release) -> bool:
     return release.gate.get("state") == CHECKING
 
 
+def _devices() -> list[str]:
+    """On which devices it is to be checked: those of living workers that may be fast; else any says why it can't."""
+    living = {queue for worker in workers.alive() for queue in worker.queues}
+    return [device for device in tagging.FAST_DEVICES if tagging.queue_of(device) in living]
+
+
 def _ask(release: Release) -> None:
-    if not tagging.send("check_fast", release.pk):
-        _conclude(
-            release, {"passed": False, "reason": "No worker could be reached: see that Redis runs, then ask again."}
-        )
+    queues = [tagging.queue_of(device) for device in release.gate["asked"]] or [tagging.QUEUE]
+    sent = [tagging.send("check_fast", release.pk, queue=queue) for queue in queues]
+    if not all(sent):
+        _give_up(release, "No worker could be reached: see that Redis runs, then ask again.")
 
 
 def check(release_id: int) -> bool:
@@ -94,22 +102,41 @@ def check(release_id: int) -> bool:
     release = Release.objects.filter(pk=release_id, gate__state=CHECKING).first()
     if release is None:
         return False
+    device = tagging.device()
     try:
         outcome = tagging.check_fast(release)
     except tagging.ReleaseError as error:
         outcome = {"passed": False, "reason": str(error)}
     except Exception as error:
-        _conclude(release, {"passed": False, "reason": f"The check broke off: {error}"})
+        _conclude(release, {"passed": False, "reason": f"The check broke off: {error}"}, device)
         raise
-    return _conclude(release, outcome)
+    return _conclude(release, outcome, device)
 
 
-def _conclude(release: Release, outcome: dict[str, Any]) -> bool:
-    """Unless somebody chose otherwise while it was checked."""
-    mode = Mode.FAST if outcome["passed"] else Mode.EXACT
-    gate = {**outcome, "state": "done", "at": timezone.now().isoformat()}
-    asked = Release.objects.filter(pk=release.pk, gate=release.gate)
-    return bool(asked.update(mode=mode, gate=gate)) and mode == Mode.FAST
+def _give_up(release: Release, sentence: str) -> None:
+    """End a check with what came of it so far, of those who did not answer with this sentence."""
+    _conclude(release, {"passed": False, "reason": sentence}, *release.gate.get("asked", []))
+
+
+@transaction.atomic
+def _conclude(release: Release, outcome: dict[str, Any], *devices: str) -> bool:
+    """Keep what was found on these devices, and after the last of those asked end the check; whether it is fast now.
+
+    Unless somebody chose otherwise while it was checked.
+    """
+    row = Release.objects.select_for_update().get(pk=release.pk)
+    gate = row.gate
+    if not is_checked(row) or gate["since"] != release.gate["since"]:
+        return False
+    results = [*gate.get("results", []), outcome]
+    asked = [device for device in gate.get("asked", []) if device not in devices]
+    row.gate = {**gate, "asked": asked, "results": results}
+    if not asked:
+        best = next((result for result in results if result["passed"]), results[0])
+        row.mode = Mode.FAST if best["passed"] else Mode.EXACT
+        row.gate = {**best, "state": "done", "at": timezone.now().isoformat(), "results": results}
+    row.save(update_fields=["mode", "gate"])
+    return not asked and row.mode == Mode.FAST
 
 
 def sweep() -> int:
@@ -117,7 +144,7 @@ def sweep() -> int:
     given_up = 0
     for release in Release.objects.filter(gate__state=CHECKING).defer(*Release.bulk()):
         if timezone.now() - datetime.fromisoformat(release.gate["since"]) > _PATIENCE:
-            _conclude(release, {"passed": False, "reason": "The check did not come to an end: ask for it again."})
+            _give_up(release, "The check did not come to an end: ask for it again.")
             given_up += 1
     return given_up
 

@@ -56,6 +56,7 @@ def context(release: Release) -> dict[str, Any]:
         "checking": running.is_checked(release),
         "facts": running.facts(release),
         "gate": release.gate,
+        "results": release.gate.get("results") or [release.gate],
     }
 
 

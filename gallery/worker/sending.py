@@ -19,12 +19,15 @@ _IMPATIENT = {
 }
 
 
-def send(task: str, *ids: int) -> bool:
-    """Send a message to the workers; False when the broker can't be reached. Rows are the truth, so nobody retries."""
+def send(task: str, *ids: int, queue: str | None = None) -> bool:
+    """Send a message to the workers, by this queue or the task's own; False when the broker can't be reached.
+
+    Rows are the truth, so nobody retries.
+    """
     try:
         with current_app.connection_for_write() as connection:
             connection.transport_options = {**connection.transport_options, **_IMPATIENT}
-            current_app.send_task(f"gallery.tasks.{task}", args=ids, retry=False, connection=connection)
+            current_app.send_task(f"gallery.tasks.{task}", args=ids, retry=False, connection=connection, queue=queue)
     except Exception as error:  # a broker that is down must never fail an upload
         logger.warning("The message %s could not be sent: %s", task, error)
         return False

@@ -33,6 +33,7 @@ def data(settings, tmp_path, monkeypatch):
     settings.TAGGER_IDLE_SECONDS = 0
     monkeypatch.setattr(tagging, "_loaded", None)
     monkeypatch.setattr(tagging, "_stopping", threading.Event())
+    cache.delete_many(f"worker:{place}" for place in range(workers.MOST))
     return tmp_path
 
 
@@ -137,6 +138,44 @@ def test_a_gate_that_passed_makes_it_fast_unless_somebody_chose_otherwise(data):
     assert not running._conclude(asked, outcome)
     found.refresh_from_db()
     assert (found.mode, found.gate) == ("exact", {})
+
+
+@pytest.mark.parametrize(("passed", "mode"), [("torch fp16 (CUDA)", "exact"), ("torch bf16", "fast")])
+def test_a_worker_is_fast_only_where_its_own_engine_passed(data, monkeypatch, passed, mode):
+    found, post = install(data / "first"), upload(1)
+    monkeypatch.setattr(fast, "has_amx", lambda: True)  # of the machine, which hasn't it everywhere
+    gate = {"state": "done", **fast.Gate(passed, 0.99, 8, True).to_json()}
+    Release.objects.update(mode="fast", gate=gate)
+    assert tag_again(post)
+    assert tagging.held().mode == mode
+    monkeypatch.setattr(fast, "has_amx", lambda: False)
+    Release.objects.update(stage="initial")
+    assert tag_again(post)
+    assert tagging.held() == workers.Held(found.pk, "initial", "exact", "torch fp32")
+
+
+def test_each_device_that_may_be_fast_is_asked(data, staff, monkeypatch, django_capture_on_commit_callbacks):
+    found, sent = install(data / "first"), []
+    for place, kind in enumerate(("cpu", "cuda", "amx")):
+        said = workers.Worker(f"{kind}@here", 7, ["tagging", f"tagging.{kind}"], 1, 0, None, 0)
+        cache.set(f"worker:{place}", workers.asdict(said), 20)
+    monkeypatch.setattr(tagging, "send", lambda *message, queue: sent.append((*message, queue)) or True)
+    with django_capture_on_commit_callbacks(execute=True):
+        choose(found, mode="fast")
+    assert sent == [("check_fast", found.pk, "tagging.cuda"), ("check_fast", found.pk, "tagging.amx")]
+    asked = Release.objects.get()
+    assert not running._conclude(asked, fast.Gate("torch bf16", 0.9, 8, False, "Too few.").to_json(), "amx")
+    assert running.is_checked(Release.objects.get())
+    assert running._conclude(asked, fast.Gate("torch fp16 (CUDA)", 0.99, 8, True).to_json(), "cuda")
+    found.refresh_from_db()
+    assert (found.mode, found.is_fast_with("torch fp16 (CUDA)"), found.is_fast_with("torch bf16")) == (
+        "fast",
+        True,
+        False,
+    )
+    page = " ".join(staff.get(reverse("release", args=[found.pk])).content.decode().split())
+    assert "torch fp16 (CUDA) agreed" in page and "torch bf16 stays exact. Too few." in page
+    cache.delete_many(f"worker:{place}" for place in range(3))
 
 
 def test_another_stage_is_exact_until_its_own_check_has_passed(data):

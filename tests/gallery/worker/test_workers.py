@@ -2,13 +2,16 @@ import os
 import signal
 import subprocess
 import threading
+from types import SimpleNamespace
 
 import psutil
 import pytest
+from celery.signals import celeryd_after_setup
 from django.conf import settings
 from django.core.cache import cache
 from django.urls import reverse
 
+from gallery.celery import app
 from gallery.launch.tagging import worker as worker_words
 from gallery.worker import workers
 from tests.gallery.making import make_post, make_release
@@ -74,6 +77,15 @@ def test_many_workers_each_have_a_place():
         cache.set(f"worker:{place}", one, 30)
     begin("fourth@here")
     assert len(workers.alive()) == 4
+
+
+def test_a_tagging_worker_takes_the_messages_for_its_device(settings, monkeypatch):
+    settings.TAGGER_DEVICE = "cuda"
+    for queue, taken in (("default", {"default"}), ("tagging", {"tagging", "tagging.cuda"})):
+        monkeypatch.setattr(app.amqp, "queues", app.amqp.Queues({}))
+        app.amqp.queues.select(queue)
+        celeryd_after_setup.send("here", instance=SimpleNamespace(app=app), conf=app.conf)
+        assert set(app.amqp.queues.consume_from) == taken
 
 
 @pytest.mark.django_db(transaction=True)
