@@ -132,12 +132,14 @@ def _result(request: HttpRequest, found: dict[str, Any]) -> dict[str, Any]:
     choices = Profile.objects.filter(Q(owner=None, release=release) | Q(owner=request.user)).order_by(
         "owner", "position"
     )
+    chosen = profiles.chosen(request)
     return {
         "release": release.title,
         "seconds": round(found["seconds"], 2),
         "stages": stages,
         "profiles": [
             {
+                "id": profile.pk,
                 "key": profile.key,
                 "name": profile.name,
                 "own": profile.owner_id is not None,
@@ -147,7 +149,7 @@ def _result(request: HttpRequest, found: dict[str, Any]) -> dict[str, Any]:
             }
             for profile in choices.order_by("owner", "position")
         ],
-        "chosen": profiles.chosen(request).key,
+        "chosen": {"id": chosen.pk, "key": chosen.key, "own": chosen.owner_id is not None},
     }
 
 

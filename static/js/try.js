@@ -1,5 +1,6 @@
 // Try it: hands a picture over, then shows its tags by the sliders without asking the server again.
-// Thresholds are compared as bytes, as everywhere on the site: a tag is on at ceil(threshold * 254).
+// Thresholds are compared as bytes, as everywhere on the site: a tag is on at ceil(threshold * 254). A slider has
+// steps, so it says something of its own only once it was moved; until then the profile's number counts.
 
 const $ = (id) => document.getElementById(id);
 const form = $("try-form");
@@ -8,6 +9,8 @@ const groups = [...document.querySelectorAll("[data-category]")];
 const sliders = [...document.querySelectorAll("[data-threshold]")];
 let data = null; // what the server found: release, stages, profiles
 let profile = null;
+const moved = new Set(); // the sliders that were, since the profile was chosen
+const OWN = "own";
 
 const toByte = (percent) => Math.min(254, Math.max(1, Math.ceil(Math.round(percent * 2.54 * 1e6) / 1e6)));
 const percent = (byte) => `${Math.round((byte / 254) * 100)}%`;
@@ -35,35 +38,49 @@ function hand(files) {
   $("picture").dispatchEvent(new Event("change", { bubbles: true }));
 }
 
-/** The profiles of the release that answered; the one chosen before stays if it has it. */
+/** Where the profiles of the release that answered have this one; of a shipped one, that of its key. */
+function placeOf(wanted) {
+  const same = data.profiles.findIndex((one) => one.id === wanted.id);
+  const twin = data.profiles.findIndex((one) => !one.own && !wanted.own && one.key === wanted.key);
+  return Math.max(0, same < 0 ? twin : same);
+}
+
+/** The profiles of the release that answered; what was chosen before stays, or how the sliders were set. */
 function offer() {
   const select = $("try-profile");
-  const wanted = profile?.key ?? data.chosen;
+  const bySliders = select.value === OWN;
   select.replaceChildren(
     ...data.profiles.map((one, index) => new Option(one.own ? `${one.name} (yours)` : one.name, index)),
-    new Option("As the sliders stand", "own", false, false),
+    new Option("As the sliders stand", OWN, false, false),
   );
   select.options[select.options.length - 1].hidden = true;
-  const index = Math.max(0, data.profiles.findIndex((one) => one.key === wanted));
-  if (profile === null || data.profiles[index]?.key === profile.key) use(index);
+  if (bySliders) select.value = OWN;
+  else use(placeOf(profile ?? data.chosen));
 }
 
 function use(index) {
   profile = data.profiles[index] ?? { key: "", overall: 0.5, by_category: {}, by_tag: {} };
   $("try-profile").value = String(index);
-  $("try-overall").value = profile.overall * 100;
-  for (const slider of sliders) slider.value = (profile.by_category[slider.dataset.threshold] ?? profile.overall) * 100;
+  moved.clear();
+  for (const slider of [...sliders, $("try-overall")]) slider.value = wanted(slider);
+}
+
+/** The percent that a slider stands for: its own if it was moved, else the profile's, between its steps too. */
+function wanted(slider) {
+  if (!profile || moved.has(slider)) return Number(slider.value);
+  return (profile.by_category[slider.dataset.threshold] ?? profile.overall) * 100;
 }
 
 const numbers = () => {
   for (const range of document.querySelectorAll(".try-options input[type=range]")) {
-    range.nextElementSibling.textContent = `${Number(range.value).toFixed(1).replace(/\.0$/, "")}%`;
+    const number = range.id === "try-least" ? Number(range.value) : wanted(range);
+    range.nextElementSibling.textContent = `${number.toFixed(1).replace(/\.0$/, "")}%`;
   }
 };
 
 /** Which byte turns a tag on: the profile's own number for it, else its category's slider. */
 function limits() {
-  const byCategory = Object.fromEntries(sliders.map((slider) => [slider.dataset.threshold, toByte(slider.value)]));
+  const byCategory = Object.fromEntries(sliders.map((slider) => [slider.dataset.threshold, toByte(wanted(slider))]));
   return (name, category) => (name in profile.by_tag ? toByte(profile.by_tag[name] * 100) : byCategory[category]);
 }
 
@@ -181,10 +198,16 @@ if (form) {
   });
   $("try-profile").addEventListener("change", (event) => use(Number(event.target.value)));
   $("try-overall").addEventListener("input", (event) => {
-    for (const slider of sliders) slider.value = event.target.value;
+    for (const slider of sliders) {
+      slider.value = event.target.value;
+      moved.add(slider);
+    }
   });
   for (const slider of [...sliders, $("try-overall")]) {
-    slider.addEventListener("input", () => ($("try-profile").value = "own"));
+    slider.addEventListener("input", () => {
+      moved.add(slider);
+      $("try-profile").value = OWN;
+    });
   }
   for (const part of [$("try-options"), box]) {
     part.addEventListener("input", show);

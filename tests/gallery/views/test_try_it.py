@@ -5,11 +5,13 @@ import pytest
 from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
+from playwright.sync_api import expect
 
 from gallery import seeding, tagging
-from gallery.models import Post, Prediction
+from gallery.models import Post, Prediction, Profile
 from gallery.worker import trying
-from tests.gallery.views.people import picture, signed_in
+from tests.gallery.making import make_release, make_site_profiles, make_tag
+from tests.gallery.views.people import bring_in, picture, signed_in
 from tests.gallery.working import install
 
 pytestmark = pytest.mark.django_db
@@ -148,3 +150,33 @@ def test_a_picture_that_no_worker_read_is_removed(member, data):
     os.utime(old, (0, 0))
     trying.forget_old()
     assert not old.exists()
+
+
+@pytest.mark.browser
+@pytest.mark.django_db(transaction=True)
+def test_the_page_judges_as_the_site_does_until_a_slider_is_moved(member, page, live_server):
+    tag = make_tag("smile")
+    release = make_release(tags=[tag])
+    make_site_profiles(release, overall=0.9, category_specific=0.6224)  # bytes from 159 on; a slider says 62 %: 158
+    Profile.objects.create(owner=member.user, key="category-specific", name="my own", overall=0.1)
+    done = {"state": "done", "tags": {"refined": [(tag.pk, 158)]}, "feature": b"", "seconds": 0.1}
+    token = trying.put(picture(), member.user.pk, release.pk)
+    trying.answer(token, **done)
+    bring_in(member, page, live_server.url).goto(live_server.url + reverse("try_result", args=[token]))
+    chosen, count = page.locator("#try-profile option:checked"), page.locator("#try-count")
+    expect(chosen).to_have_text("category-specific")
+    expect(count).to_have_text("0 on of 1")
+    expect(page.locator("output[for=try-general]")).to_have_text("62.2%")
+
+    page.locator("#try-general").fill("20")
+    expect(count).to_have_text("1 on of 1")
+    file = {"name": "next.png", "mimeType": "image/png", "buffer": picture("blue").read()}
+    page.locator("#picture").set_input_files(file)
+    expect(page.locator("#try-result")).to_contain_text("looks at it")
+    asks = page.locator("#try-result").get_attribute("hx-get")
+    trying.answer(asks.split("/")[-2], **done | {"seconds": 7.5})
+    expect(page.locator("#try-result")).to_contain_text("7.5 seconds")
+    expect(chosen).to_have_text("As the sliders stand")
+    expect(count).to_have_text("1 on of 1")
+    page.get_by_label("Profile").select_option("my own (yours)")
+    expect(page.locator("output[for=try-general]")).to_have_text("10%")
