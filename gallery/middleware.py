@@ -6,7 +6,9 @@ from collections.abc import Callable
 from django.conf import settings
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse
+from django.utils.functional import SimpleLazyObject
 
+from gallery.accounts import members
 from gallery.http import OPEN_TO_ALL, to_login
 
 View = Callable[[HttpRequest], HttpResponse]
@@ -21,6 +23,8 @@ def members_only(get_response: View) -> View:
     """On a site for members only, send strangers to the login page, pictures included."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
+        if request.path.startswith(settings.MEDIA_URL):
+            request.user = SimpleLazyObject(lambda: members.alone(request))
         closed = settings.SITE_MODE == "members" and not request.user.is_authenticated
         if closed and not request.path.startswith(OPEN_TO_ALL):
             return to_login(request)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.auth import get_user_model
+from django.conf import settings
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user, get_user_model
 from django.contrib.auth.backends import ModelBackend
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.contrib.postgres.expressions import ArraySubquery
 from django.core.exceptions import PermissionDenied
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Model, OuterRef, QuerySet
 from django.db.models.functions import JSONObject
 from django.http import HttpRequest
+from django.utils.crypto import constant_time_compare
 
 from gallery import profiles
 from gallery.models import Profile, SavedSearch
@@ -43,6 +45,19 @@ class MemberBackend(ModelBackend):
         user.offered_profiles = [_row(Profile, row) for row in user.profile_rows]
         user.kept_searches = [_row(SavedSearch, row) for row in user.search_rows]
         return user
+
+
+def alone(request: HttpRequest) -> AbstractBaseUser | AnonymousUser:
+    """Who is signed in, read without what pages show: a picture's file asks who may see it, no more.
+
+    As Django's `get_user` does; of what is out of the ordinary in a session, that decides.
+    """
+    session = request.session
+    if session.get(BACKEND_SESSION_KEY) in settings.AUTHENTICATION_BACKENDS:
+        user = get_user_model().objects.filter(pk=session.get(SESSION_KEY), is_active=True).first()
+        if user and constant_time_compare(session.get(HASH_SESSION_KEY, ""), user.get_session_auth_hash()):
+            return user
+    return get_user(request)
 
 
 def _members() -> QuerySet:

@@ -1,7 +1,9 @@
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from gallery import uploading
 from tests.gallery.making import make_user
@@ -38,6 +40,17 @@ def test_on_a_site_for_members_strangers_get_no_picture(post, settings):
         assert answer.status_code == 302 and answer.url.startswith("/login/")
     answer = signed_in().get(post.file_url)
     assert answer.status_code == 200 and "private" in answer.headers["Cache-Control"]
+
+
+def test_a_picture_asks_for_its_reader_alone(post, settings):
+    settings.SITE_MODE = "members"
+    client = signed_in()
+    with CaptureQueriesContext(connection) as asked:
+        assert client.get(post.file_url).status_code == 200
+    assert not [query["sql"] for query in asked if "saved_search" in query["sql"] or "profile" in query["sql"]]
+    client.user.set_password("another-horse")  # ends every session, as on other pages
+    client.user.save()
+    assert client.get(post.file_url).status_code == 302
 
 
 def test_a_deleted_picture_is_for_its_uploader_and_staff(post):
