@@ -22,7 +22,7 @@ from gallery.models import Post, Release
 from gallery.views.blacklist import hiding
 from gallery.views.panel import visible
 from gallery.views.staff import worker_answers
-from gallery.views.upload import SizeLimit
+from gallery.views.upload import SizeLimit, not_stored
 from gallery.worker import trying
 
 _STRIP = 8
@@ -76,7 +76,10 @@ def similar(request: HttpRequest) -> HttpResponse:
     """The page to bring a picture to; a POST searches with it. `?post=12` leads to that post's."""
     request.too_large = []
     request.upload_handlers.insert(0, SizeLimit(request))
-    return _bring(request)
+    try:
+        return _bring(request)
+    except OSError as error:  # a large file is written to the disk while it comes, and once more for the worker
+        return _answer(request, mistake=not_stored(error))
 
 
 @csrf_protect

@@ -18,7 +18,7 @@ from gallery import pictures, profiles, seeding, tagging
 from gallery.http import member_only
 from gallery.models import CATEGORY_ORDER, Category, Profile, Release, Tag
 from gallery.views.staff import worker_answers
-from gallery.views.upload import SizeLimit
+from gallery.views.upload import SizeLimit, not_stored
 from gallery.worker import trying
 
 _EXAMPLES = 12
@@ -34,7 +34,10 @@ def try_it(request: HttpRequest) -> HttpResponse:
     """The page; a POST hands a picture, or one of the examples, to the tagger."""
     request.too_large = []
     request.upload_handlers.insert(0, SizeLimit(request))
-    return _try(request)
+    try:
+        return _try(request)
+    except OSError as error:  # a large file is written to the disk while it comes, and once more for the worker
+        return _answer(request, mistake=not_stored(error))
 
 
 @csrf_protect

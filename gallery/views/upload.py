@@ -78,7 +78,7 @@ def upload(request: HttpRequest) -> HttpResponse:
         row = Row("The upload", refusal=f"That was too much at once: send at most {most} files in one go.")
         return _answer(request, [row], PictureForm())
     except OSError as error:  # a large file is written to the disk while it comes
-        return _answer(request, [Row("The upload", refusal=_not_stored(error))], PictureForm())
+        return _answer(request, [Row("The upload", refusal=not_stored(error))], PictureForm())
 
 
 @csrf_protect
@@ -101,7 +101,7 @@ def _take(file: UploadedFile, request: HttpRequest, about: dict[str, str]) -> Ro
     except uploading.Refused as error:
         return Row(file.name, refusal=str(error))
     except OSError as error:
-        return Row(file.name, refusal=_not_stored(error))
+        return Row(file.name, refusal=not_stored(error))
     if stored.post.status == PostStatus.HELD:
         return _held_row(stored.post, request, file.name)
     twin = stored.near[0].post if stored.near else None
@@ -115,7 +115,8 @@ def _take(file: UploadedFile, request: HttpRequest, about: dict[str, str]) -> Ro
     )
 
 
-def _not_stored(error: OSError) -> str:
+def not_stored(error: OSError) -> str:
+    """The sentence of a disk that takes no more."""
     logger.error("An uploaded file could not be stored: %s", error)
     return f"The site can't store the file ({error.strerror or error}): ask its staff to make room on its disk."
 

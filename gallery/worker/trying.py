@@ -66,15 +66,22 @@ class Trial:
 
 
 def put(file: BinaryIO, user_id: int, release_id: int, **about: Any) -> str:
-    """Lay a picture out for the workers; returns the token of its answer, which keeps `about`. Raises TooMany."""
+    """Lay a picture out for the workers; returns the token of its answer, which keeps `about`.
+
+    Raises TooMany, and OSError when the disk takes no more.
+    """
     _count(user_id)
     forget_old()
     token = secrets.token_urlsafe(16)
     _folder().mkdir(parents=True, exist_ok=True)
     unfinished = _folder() / f".{token}"
     file.seek(0)
-    with unfinished.open("wb") as copy:
-        shutil.copyfileobj(file, copy)
+    try:
+        with unfinished.open("wb") as copy:
+            shutil.copyfileobj(file, copy)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
     known = {"state": "waiting", "user": user_id, "release": release_id, "since": time.time()}
     cache.set(_key(token), {**about, **known}, KEPT_SECONDS)
     unfinished.rename(_folder() / f"{release_id}.{token}")

@@ -1,5 +1,7 @@
+import errno
 import io
 import re
+import shutil
 
 import pytest
 from django.core.cache import cache
@@ -172,3 +174,20 @@ def test_a_blacklist_hides_what_is_alike_and_says_so(member, posts):
     assert "Your blacklist hides all of them." in member.get(like).content.decode()
     assert "The site has it, hidden by your blacklist." in bring(member, picture=picture()).content.decode()
     assert member.get(f"/?q=similar:{posts[3].pk}").context["hiding"].hidden
+
+
+@pytest.mark.parametrize("page", ["similar", "try_it"])
+@pytest.mark.parametrize("disk", ["of the file while it comes", "of the worker's copy"])
+def test_a_full_disk_is_told_of_and_keeps_no_half_file(member, data, settings, monkeypatch, page, disk):
+    make_release()
+    if disk == "of the worker's copy":
+        monkeypatch.setattr(shutil, "copyfileobj", full)
+    else:
+        settings.FILE_UPLOAD_MAX_MEMORY_SIZE, settings.FILE_UPLOAD_TEMP_DIR = 0, data / "gone"
+    answer = member.post(reverse(page), {"picture": picture()}, headers={"HX-Request": "true"})
+    assert answer.status_code == 422 and "make room on its disk" in answer.content.decode()
+    assert not list(data.glob("trying/*"))
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
