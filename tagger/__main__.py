@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Tags = dict[str, dict[str, float]]
 
 STARTER = Path(__file__).parent / "releases" / "starter"
-SOME_FAILED, CANNOT_START = 1, 2
+SOME_FAILED, CANNOT_START, STOPPED = 1, 2, 130  # the last as shells have it for Ctrl-C
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -78,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = find_pictures(options.pictures)
     files = unfinished(found, options.write) if options.write and not options.again else found
     try:
+        if options.top is not None and options.top < 1:
+            raise ReleaseError(f"--top is {options.top}; it must be at least 1.")
         if not found:
             raise ReleaseError("There are no pictures in these folders.")
         if files:
@@ -232,6 +234,8 @@ def as_text(file: Path, tags: Tags) -> str:
 if __name__ == "__main__":
     try:
         sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(STOPPED)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         sys.stdout = None
         sys.exit(SOME_FAILED)

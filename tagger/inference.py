@@ -71,6 +71,10 @@ class Predictor:
     ) -> None:
         if mode not in MODES:
             raise ReleaseError(f"The mode is {mode!r}; it must be exact or fast.")
+        if threads < 0:
+            raise ReleaseError(
+                f"The number of threads is {threads}; it must be at least 1, or 0 for the engine's choice."
+            )
         if stage not in ("initial", "refined"):
             raise ReleaseError(f"The stage is {stage!r}; it must be initial or refined.")
         self.release = releases.read(release_folder)

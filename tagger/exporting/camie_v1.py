@@ -30,8 +30,9 @@ FIRST_STAGE = ("backbone.", "initial_classifier.", "temperature")
 
 def export_camie_v1(source: ReleaseFolder, out: Path, *, replace: bool = False) -> Path:
     """Writes the folder whole or not at all. Raises ReleaseError."""
-    if source.architecture is None:
-        raise ReleaseError(f"The release {source.name} is an ONNX model of another project; its weights fit no layout.")
+    if source.camie is None:
+        what = "an ONNX model" if source.kind == "onnx" else "another project's model"
+        raise ReleaseError(f"The release {source.name} is {what}; its weights fit no layout.")
     out = out.absolute()
     if out.exists() and not replace:
         raise ReleaseError(f"{out} exists already; choose another name or give --replace.")

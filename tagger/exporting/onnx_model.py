@@ -16,7 +16,9 @@ from tagger import release as releases
 from tagger.release import ReleaseError, ReleaseFolder
 
 if TYPE_CHECKING:
-    pass
+    from torch import Tensor
+
+    from tagger.model import CamieTagger
 
 OPSET = 17
 TOLERANCE = 1e-4
@@ -26,8 +28,9 @@ OUTPUTS = ("initial", "refined")
 
 def export_onnx(source: ReleaseFolder, out: Path, *, name: str, replace: bool = False) -> ReleaseFolder:
     """Raises ReleaseError for a release that is no torch model, or a graph that does not compute the same."""
-    if source.architecture is None:
-        raise ReleaseError(f"The release {source.name} is an ONNX model already.")
+    if source.camie is None:
+        what = "an ONNX model already" if source.kind == "onnx" else "another project's model"
+        raise ReleaseError(f"The release {source.name} is {what}; only this program's own can be exported.")
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary) / "model.onnx"
         outputs = write_graph(source, file)
@@ -90,7 +93,7 @@ def write_graph(source: ReleaseFolder, file: Path) -> tuple[str, ...]:
     return outputs
 
 
-def check(model, file: Path, batches) -> None:
+def check(model: "CamieTagger", file: Path, batches: "list[Tensor]") -> None:
     """Raises ReleaseError when onnxruntime's answer is another than torch's."""
     import onnxruntime
     import torch

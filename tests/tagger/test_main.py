@@ -100,6 +100,8 @@ def test_a_picture_on_its_side_is_turned_upright(folder: Path, capsys: pytest.Ca
         (["--release", "nowhere"], "no release folder at nowhere"),
         (["--release", "model.pt"], "pickle"),
         (["--device", "abacus"], "No device is called"),
+        (["--threads", "-2"], "The number of threads is -2; it must be at least 1"),
+        (["--top", "0"], "--top is 0; it must be at least 1"),
     ],
 )
 def test_what_cannot_start_says_why(
