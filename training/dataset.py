@@ -83,6 +83,10 @@ EMPTY: dict[str, Any] = {
 }
 
 
+# columns whose rows may be empty, but not null
+FILLED = ("md5", "group", "complete", "verified", "rejected", "predicted_tags", "predicted_confidences")
+
+
 class DatasetError(ValueError):
     """A sentence saying what is wrong with a dataset folder and what to do."""
 
@@ -109,7 +113,7 @@ def read(folder: Path | str, cache: Path | str | None = None) -> DatasetFolder:
         raise DatasetError(f"{folder} is no dataset folder: it has no dataset.json.") from error
     except (OSError, ValueError) as error:
         raise DatasetError(f"{folder / 'dataset.json'} cannot be read ({error}); export the dataset again.") from error
-    if about.get("format") != FORMAT or about.get("version") != VERSION:
+    if not isinstance(about, dict) or about.get("format") != FORMAT or about.get("version") != VERSION:
         raise DatasetError(f"{folder} is not a {FORMAT} of version {VERSION}; export the dataset again.")
     disable_progress_bars()
     try:
@@ -120,6 +124,11 @@ def read(folder: Path | str, cache: Path | str | None = None) -> DatasetFolder:
     for name, split in splits.items():
         if missing := sorted(set(FEATURES) - set(split.column_names)):
             raise DatasetError(f"The split {name} of {folder} lacks the columns {', '.join(missing)}.")
+        if null := [column for column in FILLED if split.data.column(column).null_count]:
+            raise DatasetError(
+                f"The split {name} of {folder} has rows without a value in {', '.join(null)}; write an empty text or "
+                "list there, and true or false for complete."
+            )
     if not len(splits.get("train", ())):
         raise DatasetError(f"{folder} has no pictures in a split named train; nothing can be learned from it.")
     return DatasetFolder(folder, about, splits)
@@ -230,9 +239,12 @@ def labels(split: Dataset) -> Rows:
     return Rows(split)
 
 
+NO_IMAGE: dict[str, Any] = {"bytes": None, "path": None}
+
+
 def picture_bytes(split: Dataset, index: int, folder: Path | None = None) -> bytes:
     """Raises DatasetError. `folder` is the dataset's, for paths that are relative."""
-    image = split[index]["image"]
+    image = split[index]["image"] or NO_IMAGE
     if image["bytes"] is not None:
         return image["bytes"]
     try:

@@ -11,6 +11,7 @@ from training import dataset
 from training.config import Data
 from training.dataset import DatasetError
 from training.feeding import targets
+from training.feeding.pictures import Source, fingerprint
 
 TAGS = ["red", "new", "absent", "rating_general", "rating_explicit", "year_2020"]
 VOCABULARY = Vocabulary(TAGS, ["general"] * 3 + ["rating"] * 2 + ["year"], [1] * 6)
@@ -39,6 +40,7 @@ def test_any_split_name_is_kept(tmp_path: Path) -> None:
         (lambda folder: (folder / "dataset.json").unlink(), "it has no dataset.json"),
         (lambda folder: (folder / "dataset.json").write_text("{"), "cannot be read"),
         (lambda folder: (folder / "dataset.json").write_text("{}"), "is not a manabooru-dataset"),
+        (lambda folder: (folder / "dataset.json").write_text("[]"), "is not a manabooru-dataset"),
         (lambda folder: next((folder / "data").glob("train*")).write_bytes(b"no"), "cannot be opened"),
         (lambda folder: next((folder / "data").glob("train*")).unlink(), "no pictures in a split named train"),
     ],
@@ -49,6 +51,23 @@ def test_a_broken_folder_is_one_sentence(tmp_path: Path, spoil, says: str) -> No
     with pytest.raises(DatasetError, match=says) as error:
         dataset.read(folder, tmp_path / "cache")
     assert "\n" not in str(error.value)
+
+
+def test_rows_without_a_value_are_refused_and_a_missing_picture_is_only_unreadable(tmp_path: Path) -> None:
+    rows = [made.row(0), made.row(1, md5=None), made.row(2, verified=None), made.row(3, complete=None)]
+    folder = dataset.write(tmp_path / "null", {"train": rows}, {"vocabulary": []})
+    with pytest.raises(DatasetError, match="without a value in md5, complete, verified; write an empty"):
+        dataset.read(folder, tmp_path / "cache")
+    rows = [made.row(0), {**made.row(1), "image": None}]
+    split = dataset.read(dataset.write(tmp_path / "few", {"train": rows}, {}), tmp_path / "cache").splits["train"]
+    assert "has no picture" in Source(split, Data(size=32).preprocess()).decode(1)
+    assert len(fingerprint(split, Data(size=32).preprocess())) == 16
+
+
+def test_predictions_without_their_confidences_are_named() -> None:
+    row = dataset.complete_row({"image": b"", "md5": "ab", "predicted_tags": ["red"], "complete": False})
+    with pytest.raises(DatasetError, match="ab has 1 predicted tags and 0 confidences"):
+        targets.build([row], VOCABULARY)
 
 
 def known(**columns: object) -> dict[str, str]:

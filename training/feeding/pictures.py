@@ -22,7 +22,7 @@ from datasets import Dataset
 from PIL import Image, ImageOps
 
 from tagger.preprocess import Preprocess
-from training.dataset import DatasetError, first_line, picture_bytes
+from training.dataset import NO_IMAGE, DatasetError, first_line, picture_bytes
 from training.run import RunFolder
 
 CHUNK = 256
@@ -92,7 +92,7 @@ class Source:
 
     def name(self, row: int) -> str:
         one = self.split[row]
-        return one["md5"] or one["image"]["path"] or "without a name"
+        return one["md5"] or (one["image"] or NO_IMAGE)["path"] or "without a name"
 
 
 class Decoded:
@@ -170,7 +170,7 @@ def fingerprint(split: Dataset, preprocess: Preprocess) -> str:
     digest = hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8)
     for part in split["md5"]:
         digest.update(part.encode())
-    for image in (split[i]["image"] for i in {0, len(split) // 2, len(split) - 1}):
+    for image in (split[i]["image"] or NO_IMAGE for i in {0, len(split) // 2, len(split) - 1}):
         digest.update(str((image["bytes"] or b"")[:64]).encode() + str(image["path"]).encode())
     return digest.hexdigest()
 

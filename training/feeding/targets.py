@@ -192,6 +192,11 @@ class Builder:
 
     def add(self, row: Row) -> None:
         yes = yes_tags(row)
+        if len(row["predicted_tags"]) != len(row["predicted_confidences"]):
+            raise dataset.DatasetError(
+                f"The picture {row['md5'] or 'without an md5'} has {len(row['predicted_tags'])} predicted tags and "
+                f"{len(row['predicted_confidences'])} confidences; export the dataset again."
+            )
         shown = zip(row["predicted_tags"], row["predicted_confidences"], strict=True)
         predicted = [(self.vocabulary.index(name), value) for name, value in shown if name in self.vocabulary]
         self.yes.add([self.indices(yes)])
