@@ -104,17 +104,24 @@ class DatasetFolder:
         return str(self.about.get("name", self.folder.name))
 
 
-def read(folder: Path | str, cache: Path | str | None = None) -> DatasetFolder:
-    """Opens a dataset folder. `cache` is where the library may keep its copy. Raises DatasetError."""
+def about(folder: Path | str) -> dict[str, Any]:
+    """What dataset.json says. Raises DatasetError."""
     folder = Path(folder)
     try:
-        about = json.loads((folder / "dataset.json").read_text("utf-8"))
+        told = json.loads((folder / "dataset.json").read_text("utf-8"))
     except FileNotFoundError as error:
         raise DatasetError(f"{folder} is no dataset folder: it has no dataset.json.") from error
     except (OSError, ValueError) as error:
         raise DatasetError(f"{folder / 'dataset.json'} cannot be read ({error}); export the dataset again.") from error
-    if not isinstance(about, dict) or about.get("format") != FORMAT or about.get("version") != VERSION:
+    if not isinstance(told, dict) or told.get("format") != FORMAT or told.get("version") != VERSION:
         raise DatasetError(f"{folder} is not a {FORMAT} of version {VERSION}; export the dataset again.")
+    return told
+
+
+def read(folder: Path | str, cache: Path | str | None = None) -> DatasetFolder:
+    """Opens a dataset folder. `cache` is where the library may keep its copy. Raises DatasetError."""
+    folder = Path(folder)
+    told = about(folder)
     disable_progress_bars()
     try:
         loaded = load_dataset(str(folder), cache_dir=str(cache) if cache else None)
@@ -131,7 +138,7 @@ def read(folder: Path | str, cache: Path | str | None = None) -> DatasetFolder:
             )
     if not len(splits.get("train", ())):
         raise DatasetError(f"{folder} has no pictures in a split named train; nothing can be learned from it.")
-    return DatasetFolder(folder, about, splits)
+    return DatasetFolder(folder, told, splits)
 
 
 def first_line(error: Exception) -> str:

@@ -87,6 +87,12 @@ def train(
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
     release = releases.read(release_folder) if release_folder else None
+    config.demand(
+        release is not None or not recipe.loss.soft_spread,
+        "This recipe leans on a release's opinions; give --release FOLDER, or set loss.soft_spread to 0.",
+    )
+    if not run_folder.exists():
+        dataset.about(dataset_folder)  # a mistyped folder makes no run
     run = open_run(run_folder, recipe, dataset_folder, release)
     if run.state.get("status") == "finished":
         run.say("this run is finished; publish it, or choose a new folder")

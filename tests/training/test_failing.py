@@ -85,8 +85,13 @@ def test_too_many_of_them_stop_the_run_with_the_batch_saved(tmp_path: Path, caps
     assert load_file(run / "skipped/process-0.safetensors")["inputs"].shape[0] == 8
 
 
-def test_the_recipe_says_what_is_wrong_before_anything_is_written(tmp_path: Path) -> None:
+def test_the_recipe_says_what_is_wrong_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert train.main(["tiny", "--dataset", str(tmp_path / "none"), "--run", str(tmp_path / "run")]) == 1
+    source = made.shapes(tmp_path / "shapes", 8, 2)
+    assert train.main(["finetune", "--dataset", str(source), "--run", str(tmp_path / "run")]) == 1
+    assert "give --release" in capsys.readouterr().err and not (tmp_path / "run").exists()
     assert config.read("tiny").train.skip_limit == 10
 
 
