@@ -27,7 +27,7 @@ def write(
         plots_part(plots),
         verdict_part(metrics),
         limits_part(metrics, vocabulary),
-        f"## Licence\n\n{licence}. Credits are in CREDITS.md where the sources ask for them.",
+        f"## Licence\n\n{licence or 'None was stated'}. Credits are in CREDITS.md where the sources ask for them.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

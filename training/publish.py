@@ -30,6 +30,8 @@ def publish(
     run = RunFolder(run_folder)
     if run.state.get("status") != "finished":
         raise RunError(f"{run_folder} is not a finished run; train it to its end first.")
+    if credits_file and not credits_file.is_file():
+        raise RunError(f"There is no file {credits_file} to take the credits from.")
     recipe = config.read(run.config)
     vocabulary = Vocabulary.read(run.vocabulary)
     start = releases.read(run.state["release"]) if run.state.get("release") else None

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tagger import release as releases
 from tests.training import made
 from training import config, dataset, evaluation, publish, train
 from training.run import RunError, RunFolder
@@ -135,9 +136,15 @@ def test_damaged_weights_and_a_run_that_goes_on_elsewhere_are_told_in_words(
     assert "Another program is writing the run" in capsys.readouterr().err
     assert RunFolder(run.folder).state["status"] == "preparing"
     assert train.main(command) == 0
+    words = [str(run.folder), "--out", str(tmp_path / "out"), "--name", "x"]
+    assert publish.main([*words, "--credits", "nofile"]) == 1 and "no file nofile" in capsys.readouterr().err
+    for replace in ([], ["--replace"], ["--replace"]):
+        assert publish.main([*words, *replace]) == 0
+    assert "None was stated. Credits" in (tmp_path / "out/card.md").read_text()
     run.best.write_bytes(run.best.read_bytes()[:1000])
     capsys.readouterr()
     assert evaluation.main([str(run.folder)]) == 1
-    assert publish.main([str(run.folder), "--out", str(tmp_path / "out"), "--name", "x"]) == 1
+    assert publish.main([*words, "--replace"]) == 1
     error = capsys.readouterr().err
-    assert error.count("cannot be read") == 2 and error.count("\n") == 2 and not (tmp_path / "out").exists()
+    assert error.count("cannot be read") == 2 and error.count("\n") == 2
+    assert releases.read(tmp_path / "out").name == "x"  # the one before stays
