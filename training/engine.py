@@ -11,6 +11,7 @@ import contextlib
 import gc
 import logging
 import os
+import pickle
 import shutil
 import socket
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 
 from training import config
 from training.deepspeed_config import Groups, deepspeed_config
-from training.run import replace_text
+from training.run import RunError, first_line, replace_text
 
 ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
 
@@ -227,10 +228,20 @@ class Engine:
                     shutil.rmtree(old, ignore_errors=True)
 
     def load(self, folder: Path) -> dict[str, Any] | None:
-        """The state saved with the newest complete checkpoint, its weights and optimiser loaded; None without one."""
+        """The state saved with the newest complete checkpoint, its weights and optimiser loaded; None without one.
+
+        Raises RunError for one that is damaged.
+        """
         if not (folder / "latest").exists():
             return None
-        path, state = self.engine.load_checkpoint(str(folder), tag=(folder / "latest").read_text().strip())
+        name = (folder / "latest").read_text().strip()
+        try:
+            path, state = self.engine.load_checkpoint(str(folder), tag=name)
+        except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+            raise RunError(
+                f"The checkpoint {folder / name} cannot be read ({first_line(error)}); remove {folder / 'latest'}, and "
+                "the same command takes the steps anew."
+            ) from error
         return state["run"] if path else None
 
     def close(self) -> None:

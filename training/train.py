@@ -49,6 +49,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     chosen = parser.parse_args(arguments)
     if not (chosen.plan or chosen.steps) and not (chosen.dataset and chosen.run):
         parser.error("give --dataset and --run to train, or --plan or --steps to measure")
+    for name in ("minutes", "steps", "tags"):
+        if (value := getattr(chosen, name)) is not None and value <= 0:
+            parser.error(f"--{name} must be above 0")
     return chosen
 
 

@@ -148,3 +148,21 @@ def test_damaged_weights_and_a_run_that_goes_on_elsewhere_are_told_in_words(
     error = capsys.readouterr().err
     assert error.count("cannot be read") == 2 and error.count("\n") == 2
     assert releases.read(tmp_path / "out").name == "x"  # the one before stays
+    checkpoint = next(run.checkpoints.glob("step-*"))
+    for file in checkpoint.iterdir():
+        file.write_bytes(file.read_bytes()[:1000])
+    RunFolder(run.folder).update(status="training")
+    assert train.main(command) == 1
+    error = capsys.readouterr().err
+    assert f"The checkpoint {checkpoint} cannot be read" in error and error.count("\n") == 1
+    (run.checkpoints / "latest").unlink()
+    assert train.main(command) == 0 and publish.main([*words, "--replace"]) == 0
+
+
+@pytest.mark.parametrize(
+    "words", [["--minutes", "0"], ["--minutes", "-3"], ["--steps", "0"], ["--tags", "0", "--plan"]]
+)
+def test_no_time_no_steps_and_no_tags_are_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        train.main(["tiny", "--dataset", "d", "--run", "r", *words])
+    assert ended.value.code == 2 and f"{words[0]} must be above 0" in capsys.readouterr().err
