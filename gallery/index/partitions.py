@@ -68,6 +68,8 @@ def _make(number: int) -> bool:
         if not cursor.fetchone()[0]:
             return False
         cursor.execute(f"set local lock_timeout = '{_PATIENCE}'")
+        # Writers wait here, and not where a row has found the default partition already, which will refuse it.
+        cursor.execute("lock table only tag_index in share row exclusive mode")
         cursor.execute("lock table tag_index_default in access exclusive mode")
         cursor.execute(f"create table {name} (like tag_index including defaults) with ({STORAGE})")
         cursor.execute(

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
-from django.db import connection
+from django.db import DatabaseError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
 from gallery.index import partitions
@@ -57,6 +59,33 @@ def test_a_row_without_a_partition_waits_in_the_default_one():
     assert partition_of(post.pk) == "tag_index_p0090"
     row = TagIndex.objects.get(post=post)
     assert (row.tag_ids, bytes(row.confidences), row.rating, row.overruled) == ([4, 9], b"\0\1\2", 1, [4 << 8])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_row_that_comes_while_its_partition_is_made_waits_for_it():
+    post, failed = make_post(id=77 * partitions.SIZE + 3), []
+
+    def index() -> None:
+        try:
+            TagIndex.objects.create(post_id=post.pk)
+        except DatabaseError as error:
+            failed.append(error)
+        connection.close()
+
+    thread = threading.Thread(target=index)
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            assert partitions._make(77)
+            thread.start()
+            waits = False
+            while thread.is_alive() and not waits:
+                cursor.execute("select exists (select from pg_locks where not granted)")
+                (waits,) = cursor.fetchone()
+        thread.join()
+        assert (failed, partition_of(post.pk)) == ([], "tag_index_p0077")
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("drop table if exists tag_index_p0077")
 
 
 @pytest.mark.django_db
