@@ -251,21 +251,19 @@ def _by_partition(
 
 def _partitions(sample: Sample, walk: Walk) -> tuple[list[tuple[int, int | None]], list[slice]]:
     """Bounds of the partitions on the walk, in reading order, the newest open, and their parts of the sample."""
-    ids = sample.ages
-    newest = first = sample.newest // SIZE
-    last = 0
-    if walk.start is not None:
-        at = min(max(walk.start // SIZE, 0), newest)
-        first, last = (at, 0) if walk.descending else (newest, at)
-    bounds, parts = [], []
-    for number in range(first, last - 1, -1):
-        low, high = number * SIZE, (number + 1) * SIZE
-        begin, end = np.searchsorted(ids, 1 - high), np.searchsorted(ids, -low, "right")
+    # What lies between partitions of which the sample has posts goes with the lower one: ids may be far apart.
+    numbers, bounds, parts = sample.partitions, [], []
+    for number, above in zip(numbers, [None, *numbers], strict=False):
+        low, high = number * SIZE if number != numbers[-1] else 0, None if above is None else above * SIZE
+        if walk.start is not None and (0 < walk.start <= low if walk.descending else high and walk.start >= high - 1):
+            continue
+        begin = 0 if high is None else np.searchsorted(sample.ages, 1 - high)
+        end = np.searchsorted(sample.ages, -low, "right")
         if walk.start is not None and walk.descending:
-            begin = max(begin, np.searchsorted(ids, -walk.start, "right"))
+            begin = max(begin, np.searchsorted(sample.ages, -walk.start, "right"))
         elif walk.start is not None:
-            end = min(end, np.searchsorted(ids, -walk.start))
-        bounds.append((low, high if number < newest else None))
+            end = min(end, np.searchsorted(sample.ages, -walk.start))
+        bounds.append((low, high))
         parts.append(slice(int(begin), int(max(begin, end))))
     return (bounds, parts) if walk.descending else (bounds[::-1], parts[::-1])
 

@@ -11,18 +11,21 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import psycopg
 from django.db import DatabaseError, connection, transaction
 
+from gallery.index import partitions
 from gallery.index.histograms import unpacked
 from gallery.search.fields import SAMPLED
 from gallery.search.values import Ranges
 
 SIZE = 100_000
 _BATCH = 10_000  # posts read at a time: all at once would need several times the memory
+_SPARSE = 20  # numbers for each post from which on drawing numbers is dearer than reading all rows
 STALE_SECONDS = 300
 _GROWN = 1.25
 _DENSE = 0.1  # part of the posts from which on a tag's bytes lie post by post, too: masks of them cost a fortieth
@@ -60,6 +63,11 @@ class Sample:
     def scale(self) -> float:
         """Posts that one post of the sample stands for."""
         return self.total / self.size if self.size else 1.0
+
+    @cached_property
+    def partitions(self) -> list[int]:
+        """Numbers of the index's partitions that hold some of the posts, newest first."""
+        return np.unique(self.columns["id"] // partitions.SIZE).astype(int)[::-1].tolist() or [0]
 
     def _entries(self, tag_id: int) -> slice:
         # In the array's own type: for another, all of it would be converted.
@@ -143,10 +151,19 @@ def _some_ids(total: int, oldest: int, newest: int, size: int) -> list[int] | No
     if total <= size:
         return None
     span = newest - oldest + 1
+    if span > total * _SPARSE:
+        return _some_rows(100 * size / total)
     drawn = int(size * span / total)
     ends = np.arange(drawn + 1) * span // drawn
     within = np.random.default_rng().random(drawn) * np.diff(ends)
     return (oldest + ends[:-1] + within.astype(np.int64)).tolist()
+
+
+def _some_rows(percent: float) -> list[int]:
+    """The ids of so many rows at random: reads all of them, where next to no number is a post's."""
+    with connection.cursor() as cursor:
+        cursor.execute("select array_agg(post_id) from tag_index tablesample bernoulli (%s)", [percent])
+        return cursor.fetchone()[0] or []
 
 
 class _Part(NamedTuple):

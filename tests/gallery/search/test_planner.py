@@ -239,6 +239,27 @@ def test_a_sample_read_in_batches_is_that_read_at_once(site, monkeypatch):
         assert np.count_nonzero(bytes_ >= 100) == batched.count_on(tag_id, 100)
 
 
+def test_ids_may_lie_far_apart(site):
+    """Somebody has moved the sequence, or taken the numbers of another site over."""
+    before = search.find("common", HALF).post_ids
+    ids = [7 * 10**11, 8 * 10**11, 8 * 10**11 + 1]
+    for post_id in ids:
+        make_post(id=post_id)
+        TagIndex.objects.create(post_id=post_id, tag_ids=[site["common"].id], confidences=bytes([0, 200]), rating=0)
+    part = sample.load(4_000)
+    assert 3_500 < part.size < 4_500
+    sample.forget()
+    assert search.find("common", HALF).post_ids == [*reversed(ids), *before[:37]]
+    assert search.find("common", HALF, before=search.beside(10**11, True)).post_ids == ids[::-1]
+    assert search.find("common", HALF, after=search.beside(10**11, False)).post_ids == before
+    stretches = prepare("common", HALF).plan(Walk(30_000)).stretches
+    assert stretches[0].high is None and stretches[-1].low == 0
+    assert [each.high for each in stretches[1:]] == [each.low for each in stretches[:-1]]
+    assert search.neighbours("common", HALF, ids[1]) == (ids[2], ids[0])
+    assert search.neighbours("common", HALF, 10**11) == (ids[0], before[0])
+    assert search.neighbours("common", HALF, -5) == (search.find("common order:id", HALF).post_ids[0], None)
+
+
 def test_a_part_of_the_posts_estimates_the_whole(site):
     part = sample.load(4_000)
     assert part.size == 4_000
