@@ -63,7 +63,7 @@ def mistakes(text: str) -> list[Mistake]:
         if not (rule := _said(line)):
             continue
         try:
-            terms += sum(1 for _ in nodes.leaves(_condition(rule)))
+            terms += nodes.terms(_condition(rule))
         except search.SearchError as error:
             found.append(Mistake(number, rule, error))
     if len(list(filter(_said, _lines(text)))) > MOST or terms > _TERMS or len(text) > LONGEST:

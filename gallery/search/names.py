@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from django.db import connection
 
 from gallery.models import Release, Tag, TagAlias
-from gallery.search.errors import did_you_mean, nearest
+from gallery.search.errors import SearchTimeout, did_you_mean, nearest
+from gallery.search.values import Sql
 
 WILDCARD_TAGS = 100  # as Danbooru
-
+_ADVISED = 5  # names that are no tag, for which one search looks for the nearest
+_ADVICE_MS = 100  # and how long for each
 
 _LOAD = """
     select name, false, id, name, category, deprecated from tag where name = any(%(names)s)
@@ -40,6 +42,7 @@ class Names:
     aliases: dict[str, Known] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     near: dict[str, str] = field(default_factory=dict)  # names that are no tag, and what was probably meant
+    missing: set[str] = field(default_factory=set)  # names that are no tag
     quiet: bool = False  # whoever asks wants no advice, which takes time
     asked: set[str] = field(default_factory=set)  # names that were looked up, found or not
     wild: dict[str, list[Known]] = field(default_factory=dict)  # what the first so many tags of a pattern are
@@ -74,8 +77,9 @@ class Names:
             seen.add(name)
             known = self.aliases[name]
             name = known.name
-        if known is None and name not in self.near and not self.quiet:
-            near = nearest_tag(name)
+        if known is None and name not in self.missing and not self.quiet:
+            self.missing.add(name)
+            near = nearest_tag(name) if len(self.missing) <= _ADVISED else None
             self.note(f"No tag is called {name}.{did_you_mean(near)}")
             if near:
                 self.near[name] = near
@@ -133,20 +137,29 @@ def like_pattern(pattern: str) -> str:
 
 
 def nearest_tag(name: str) -> str | None:
-    """The most alike tag name by trigrams, the more used one among equals."""
+    """The most alike tag name by trigrams, the more used one among equals; None for what no tag is called like."""
     from gallery.search.fields import FIELDS
 
+    if len(name) > Tag._meta.get_field("name").max_length:
+        return None
     prefix, colon, value = name.partition(":")
     if colon and (near := nearest(prefix, FIELDS)):
         return f"{near}:{value}"
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "select name from tag where name %% %s order by similarity(name, %s) desc, post_count desc limit 1",
-            [name, name],
-        )
-        row = cursor.fetchone()
     # Two swapped letters change most trigrams of a short word: compare it with the commonest of its letter.
-    return row[0] if row else nearest(name, _common_names(name[:1]))
+    return _most_alike(name) or nearest(name, _common_names(name[:1]))
+
+
+def _most_alike(name: str) -> str | None:
+    from gallery.search.planner import Way
+    from gallery.search.running import Planned, run
+
+    order = "similarity(name, %s) desc, post_count desc"
+    statement = Sql(f"select name from tag where name %% %s order by {order} limit 1", (name, name))
+    try:
+        rows = run(Planned(statement, Way.FREE, False), _ADVICE_MS)
+    except SearchTimeout:  # a name like thousands of others
+        return None
+    return rows[0][0] if rows else None
 
 
 def _common_names(prefix: str) -> list[str]:

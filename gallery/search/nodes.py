@@ -61,6 +61,7 @@ class Or:
     children: tuple[Node, ...]
 
 
+WILDCARD_TERMS = 5  # as many terms a wildcard counts: its tags have to be looked for first
 Node = Tag | Wildcard | Metatag | Not | And | Or
 EVERYTHING = And(())
 
@@ -108,6 +109,11 @@ def leaves(node: Node) -> Iterator[Leaf]:
         yield node
     for child in inside(node):
         yield from leaves(child)
+
+
+def terms(node: Node) -> int:
+    """How many terms a tree has, as limits count them."""
+    return sum(WILDCARD_TERMS if isinstance(leaf, Wildcard) else 1 for leaf in leaves(node))
 
 
 def rewritten(node: Node, change: Callable[[Leaf], Node]) -> Node:

@@ -24,6 +24,7 @@ from gallery.search.errors import Fix, SearchError
 from gallery.search.fields import FIELDS
 from gallery.search.nodes import (
     EVERYTHING,
+    WILDCARD_TERMS,
     And,
     Leaf,
     Metatag,
@@ -37,6 +38,7 @@ from gallery.search.nodes import (
     is_profile,
     leaves,
     none_of,
+    terms,
 )
 from gallery.search.values import BadValue
 
@@ -73,9 +75,15 @@ def _check_length(text: str) -> None:
 
 
 def _check_terms(tree: Node) -> None:
-    for number, leaf in enumerate(leaves(tree), 1):
+    if terms(tree) <= MAX_TERMS:
+        return
+    number, note = 0, ""
+    for leaf in leaves(tree):
+        number += terms(leaf)
+        note = f", as which each wildcard counts {WILDCARD_TERMS} times" if isinstance(leaf, Wildcard) else note
         if number > MAX_TERMS:
-            raise SearchError(f"The search has more than {MAX_TERMS} terms: take some out.", leaf.position, leaf.length)
+            sentence = f"The search has more than {MAX_TERMS} terms{note}: take some out."
+            raise SearchError(sentence, leaf.position, leaf.length)
 
 
 def _check_shape(tree: Node) -> None:

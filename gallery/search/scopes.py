@@ -17,7 +17,20 @@ from gallery.index import indexing
 from gallery.models import Post, PostStatus, SavedSearch, typed_name
 from gallery.search.errors import SearchError, did_you_mean, nearest
 from gallery.search.fields import FIELDS
-from gallery.search.nodes import Leaf, Metatag, Node, Not, all_of, any_of, inside, is_profile, leaves, rewritten, top
+from gallery.search.nodes import (
+    Leaf,
+    Metatag,
+    Node,
+    Not,
+    all_of,
+    any_of,
+    inside,
+    is_profile,
+    leaves,
+    rewritten,
+    terms,
+    top,
+)
 from gallery.search.parser import parse
 from gallery.search.terms import Context
 from gallery.search.values import BadValue, Sql
@@ -82,15 +95,15 @@ def _meant(value: str, saved: dict[str, list[str]], note: Note) -> Node:
         queries = [query for some in saved.values() for query in some]
     if not queries:
         note(f"You have no saved search called {value}.{did_you_mean(nearest(name, saved))}")
-    trees, terms = [], 0
+    trees, found = [], 0
     for query in queries:
         try:
             conditions = without_shape(parse(query))
         except SearchError as error:
             note(f"The saved search “{query}” can't be read. {error.message}")
             continue
-        terms += sum(1 for _ in leaves(conditions))
-        if terms > SAVED_TERMS or any(map(_is_saved, leaves(conditions))):
+        found += terms(conditions)
+        if found > SAVED_TERMS or any(map(_is_saved, leaves(conditions))):
             note(f"The saved search “{query}” was left out: search:{value} has too many terms, or leads to others.")
             continue
         trees.append(conditions)

@@ -7,13 +7,14 @@ from django.views.decorators.http import require_safe
 from gallery.search.absent import ABSENT_METATAGS
 from gallery.search.fields import MAX_LIMIT
 from gallery.search.names import WILDCARD_TAGS
+from gallery.search.nodes import WILDCARD_TERMS
 from gallery.search.orders import ORDERS
 from gallery.search.parser import MAX_DEPTH, MAX_TERMS
 
 _LIMITS = (
-    f"A search has at most {MAX_TERMS} terms in groups at most {MAX_DEPTH} deep, a wildcard stands for the"
-    f" {WILDCARD_TAGS} most used tags that match, a page shows at most {MAX_LIMIT} posts, and a search may take three"
-    " seconds. Whatever is cut is said above the posts."
+    f"A search has at most {MAX_TERMS} terms in groups at most {MAX_DEPTH} deep, a wildcard counts as"
+    f" {WILDCARD_TERMS} and stands for the {WILDCARD_TAGS} most used tags that match, a page shows at most {MAX_LIMIT}"
+    " posts, and a search may take three seconds. Whatever is cut is said above the posts."
 )
 _PLAIN_ORDERS = [name for name in ORDERS if not name.endswith(("_asc", "_desc")) and ORDERS[name] != "missing"]
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from gallery import search
 from gallery.models import Tag, TagAlias
@@ -55,12 +56,10 @@ def test_a_cursor_of_another_order_is_refused(world):
     cursor = search.find("order:width", HALF, limit=5).next
     with pytest.raises(search.SearchError, match="start from the first page"):
         search.find("order:md5", HALF, before=cursor)
-    forged = str(Cursor("created_at_desc", False, (5, "no time")))
-    with pytest.raises(search.SearchError, match="start from the first page"):
-        search.find("order:created", HALF, after=forged)
-    for text in ("\ud800", "a\0"):
+    for order, key in (("created_at", "no time"), ("md5", "\ud800"), ("md5", "a\0"), ("width", 10**30), ("ratio", "x")):
+        forged = str(Cursor(f"{order}_desc", False, (5, key)))
         with pytest.raises(search.SearchError, match="start from the first page"):
-            search.find("order:md5", HALF, after=str(Cursor("md5_desc", False, (5, text))))
+            search.find(f"order:{order}", HALF, after=forged)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +77,19 @@ def test_a_cursor_of_another_order_is_refused(world):
 )
 def test_a_page_says_what_was_not_found(world, text, note):
     assert search.find(text, HALF).notes == [note]
+
+
+def test_advice_about_many_or_endless_names_is_cut_short(world):
+    """Each takes up to a second among seventy thousand tags, a name of thousands of letters a minute."""
+    names = [f"blue_hiar{number}" for number in range(30)]
+    with CaptureQueriesContext(connection) as asked:
+        notes = search.find(" ".join(f"~{name}" for name in [*names, names[0]]), HALF).notes
+    assert len(notes) == 30 and sum("Did you mean blue_hair?" in note for note in notes) == 5
+    assert sum("similarity" in query["sql"] for query in asked) == 5
+    endless = "blue_hair" * 400
+    with CaptureQueriesContext(connection) as asked:
+        assert search.find(endless, HALF).notes == [f"No tag is called {endless}."]
+    assert not any("similarity" in query["sql"] for query in asked)
 
 
 def test_a_wildcard_is_cut_at_the_most_used_tags(world):

@@ -160,6 +160,12 @@ def test_terms_know_where_they_stand():
         ("a\0", "The search has an unprintable character here: remove it.", 1, 1),
         ("(" * 21, "Groups are nested deeper than 20: write the search flatter.", 20, 1),
         ("a " * 101, "The search has more than 100 terms: take some out.", 200, 1),
+        (
+            "b* " * 21,
+            "The search has more than 100 terms, as which each wildcard counts 5 times: take some out.",
+            60,
+            2,
+        ),
         ("a" * 4001, "The search is longer than 4,000 characters: shorten it.", 4000, 1),
     ],
 )
