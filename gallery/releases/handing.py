@@ -44,7 +44,12 @@ def go_on(run_id: int) -> None:
 
 def settled(scope: str, release: Release) -> QuerySet[Post]:
     """The posts that a scope may take. What waits already is left alone: it will be tagged anyway."""
-    posts = Post.objects.active().filter(tagging_state__in=_SETTLED)
+    return of_scope(scope, release).filter(tagging_state__in=_SETTLED)
+
+
+def of_scope(scope: str, release: Release) -> QuerySet[Post]:
+    """The posts that a scope is about, those of a search aside, whether they wait or not."""
+    posts = Post.objects.active()
     if scope != "older":
         return posts
     return posts.exclude(Exists(Prediction.objects.filter(post=OuterRef("pk"), release=release)))

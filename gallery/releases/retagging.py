@@ -28,9 +28,12 @@ class RetaggingError(ValueError):
 
 @dataclass(frozen=True)
 class Plan:
+    """`waiting` are posts of the scope that are left out as they wait already; counted where nothing else is in it."""
+
     total: int
     seconds_estimate: int
     exact: bool = True
+    waiting: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,16 @@ def plan(scope: str, query: str, thresholds: Thresholds, user: AbstractBaseUser 
     """How many posts a run would touch and about how long it takes. Raises RetaggingError or SearchError."""
     release = _active_release()
     total, exact = _size(scope, query, thresholds, release, user)
-    return Plan(total, round(total / _speed(release)), exact)
+    waiting = 0 if total else _waiting(scope, query, thresholds, release, user)
+    return Plan(total, round(total / _speed(release)), exact, waiting)
+
+
+def _waiting(scope: str, query: str, thresholds: Thresholds, release: Release, user: AbstractBaseUser | None) -> int:
+    """How many posts of a scope the tagger will come to anyway."""
+    posts = handing.of_scope(scope, release).filter(tagging_state__in=_UNDER_WAY)
+    if scope == "search":
+        posts = posts.filter(pk__in=list(search.matching_ids(query, thresholds, viewer=user, in_order=False)))
+    return posts.count()
 
 
 def _size(

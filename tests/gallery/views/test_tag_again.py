@@ -4,8 +4,9 @@ from django.urls import reverse
 
 from gallery.index import indexing
 from gallery.models import TaggingRun, TaggingState
+from gallery.profiles import Thresholds
 from gallery.releases import handing, retagging
-from tests.gallery.making import make_post, make_release
+from tests.gallery.making import make_post, make_release, predict
 from tests.gallery.views.people import signed_in
 
 pytestmark = pytest.mark.django_db
@@ -24,6 +25,17 @@ def test_the_page_says_how_many_before_anything_starts(staff):
     assert not TaggingRun.objects.exists()
     posts[0].refresh_from_db()
     assert posts[0].tagging_state == TaggingState.TAGGED
+
+
+@pytest.mark.parametrize("asked", [{"scope": "all"}, {"scope": "older"}, {"scope": "search", "query": "width:8"}])
+def test_when_all_posts_wait_the_page_says_so(staff, asked):
+    release, post = make_release(), make_post(tagging_state=TaggingState.WAITING)
+    indexing.rebuild([post.pk, make_post(tagging_state=TaggingState.TAGGING).pk])
+    page = staff.get(reverse("tag_again"), asked).content.decode()
+    assert "waits for the tagger already (2 posts)." in page
+    assert retagging.plan("older", "", Thresholds(127)).waiting == 2
+    predict(post, release, {})
+    assert retagging.plan("older", "", Thresholds(127)).waiting == 1
 
 
 def test_starting_shows_the_run_and_its_failures(staff):
