@@ -30,8 +30,7 @@ def install(folder: Path | str, *, activate: bool = False, move: bool = False) -
     A tag that exists in another category keeps its row and category. Raises ReleaseError.
     """
     source = _read(folder)
-    if long := [name for name in source.vocabulary.names if len(name) > 200]:
-        raise ReleaseError(f"The release's tag {long[0][:40]}... is longer than 200 characters: shorten it.")
+    _refuse_long(source)
     with transaction.atomic():
         _one_at_a_time()
         release = Release.objects.filter(name=source.name).first()
@@ -41,10 +40,7 @@ def install(folder: Path | str, *, activate: bool = False, move: bool = False) -
             )
         target = _copy(source, move)
         if release is None:
-            try:
-                release = _make_rows(source, target)
-            except (DataError, ValueError) as error:
-                raise ReleaseError(f"The release's files hold what no row can ({error}): publish it again.") from error
+            release = _rows_or_no_folder(source, target)
         elif release.path != target:
             release.folder = str(target)
             release.save(update_fields=["folder"])
@@ -169,6 +165,30 @@ def _copy(source: ReleaseFolder, move: bool) -> Path:
             f"The release can't be copied into {settings.RELEASES_DIR} ({error.strerror}): make room there."
         ) from error
     return target
+
+
+def _refuse_long(source: ReleaseFolder) -> None:
+    """Before gigabytes are copied: what the rows can't hold."""
+    for what, model, column, texts in (
+        ("name", Release, "name", [source.name]),
+        ("title", Release, "title", [source.title]),
+        ("tag", Tag, "name", source.vocabulary.names),
+    ):
+        most = model._meta.get_field(column).max_length
+        if long := [text for text in texts if len(text) > most]:
+            raise ReleaseError(f"The release's {what} {long[0][:40]}... is longer than {most} characters: shorten it.")
+
+
+def _rows_or_no_folder(source: ReleaseFolder, target: Path) -> Release:
+    """Its rows; where they can't be made, the copied folder goes, of which nothing else would know."""
+    try:
+        return _make_rows(source, target)
+    except Exception as error:
+        if source.folder != target.resolve():
+            shutil.rmtree(target, ignore_errors=True)
+        if isinstance(error, DataError | ValueError):
+            raise ReleaseError(f"The release's files hold what no row can ({error}): publish it again.") from error
+        raise
 
 
 def _is_same(target: Path, source: ReleaseFolder) -> bool:
