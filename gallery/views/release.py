@@ -131,11 +131,17 @@ def _split(name: str, split: dict[str, Any]) -> Scores | None:
         return None
     order = ["overall", *(category.label for category in CATEGORY_ORDER)]
     rows = [
-        (group, [groups[group].get(number) for number in _SHOWN])
+        (group, [_number(groups[group].get(name)) for name in _SHOWN])
         for group in order
         if isinstance(groups.get(group), dict)
     ]
-    return Scores(name, split.get("pictures"), rows)
+    pictures = _number(split.get("pictures"))
+    return Scores(name, None if pictures is None else int(pictures), rows)
+
+
+def _number(value: object) -> float | None:
+    """A release's metrics may hold anything."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _metrics(release: Release) -> list[tuple[str, str]]:

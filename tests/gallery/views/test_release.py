@@ -32,6 +32,15 @@ def test_installing_by_path_shows_the_release_and_activates_nothing(staff, folde
     assert "tiny (random)" in page and "1 post isn&#x27;t tagged by it yet" in page
 
 
+def test_metrics_that_are_no_numbers_are_left_out(staff):
+    found = make_release()
+    groups = {"overall": {"micro_f1": "0.9", "macro_f1": 0.25, "precision": [], "recall": True}}
+    found.metrics = {"splits": {"test": {"pictures": {}, "refined": {"balanced": groups}}}}
+    found.save()
+    answer = staff.get(reverse("release", args=[found.pk]))
+    assert answer.status_code == 200 and "25%" in answer.content.decode()
+
+
 @pytest.mark.parametrize("path", ["", "/nowhere/at/all", "~nobody-of-this-name/release", "/" + "long" * 100])
 def test_a_folder_that_is_no_release_gets_a_sentence(staff, path):
     answer = staff.post(reverse("install_release"), {"folder": path})
