@@ -88,13 +88,14 @@ def of_release(name: str, context: Context) -> Predicate:
         some = Condition(Sql("exists (select from prediction x where x.post_id = i.post_id)"))
         return some if name.lower() == "any" else neither(some)
     known = list(Release.objects.values_list("name", flat=True))
-    if name.lower() not in known:
+    meant = [name] if name in known else [each for each in known if each.lower() == name.lower()]
+    if not meant:
         raise BadValue(f"give the name of a release: {', '.join(known) or 'there is none yet'}.", nearest(name, known))
     where = (
         "exists (select from prediction x join release r on r.id = x.release_id"
-        " where x.post_id = i.post_id and r.name = %s)"
+        " where x.post_id = i.post_id and r.name in ({}))"
     )
-    return Condition(Sql(where, (name.lower(),)))
+    return Condition(Sql(where.format(", ".join(["%s"] * len(meant))), tuple(meant)))
 
 
 def named_tag(category: Category | None = None, aliased: bool = True) -> Field:

@@ -11,6 +11,18 @@ from tests.gallery.making import make_post, make_release, make_tag, predict
 
 
 @pytest.mark.django_db
+def test_a_release_with_capitals_in_its_name_is_found():
+    post, tag = make_post(), make_tag("hat")
+    predict(post, make_release("Camie-V1"), {tag: 0.9})
+    predict(make_post(), make_release("camie-v2", active=False), {tag: 0.9})
+    indexing.rebuild([post.pk])
+    for text in ("release:Camie-V1", "release:camie-v1", 'release:"CAMIE-V1"'):
+        assert search.find(text, Thresholds(127)).post_ids == [post.pk], text
+    with pytest.raises(search.SearchError, match="Camie-V1"):
+        search.find("release:camie-v3", Thresholds(127))
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize("way", list(Way))
 def test_a_rating_that_lost_and_a_deprecated_tag_were_still_said(way):
     post, release = make_post(), make_release()
