@@ -19,10 +19,14 @@ from tests.tagger.importing import hub as hubs
 from tests.tagger.importing.test_onnx_model import joytag
 
 
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[hubs.Hub]:
+@pytest.fixture(autouse=True)
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)  # the trainer's modules set both
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[hubs.Hub]:
     (tmp_path / "made").mkdir()
     joytag(tmp_path / "made")
     files = {file.name: file.read_bytes() for file in (tmp_path / "made").iterdir()}
