@@ -18,7 +18,7 @@ from django.db import transaction
 
 from gallery import tagging, uploading
 from gallery.index import indexing
-from gallery.models import Category, Post, Tag, Verdict
+from gallery.models import Category, Post, Tag, Verdict, typed_name
 
 FOLDER = settings.BASE_DIR / "gallery" / "seed"
 _STATE = "seed:state"
@@ -97,7 +97,7 @@ def _read(folder: Path) -> list[dict[str, Any]]:
 def _tags(pictures: list[dict[str, Any]]) -> dict[str, Tag]:
     """Tag rows by name, made where there are none."""
     wanted = {
-        name: Category.named(category)
+        typed_name(name): Category.named(category)
         for picture in pictures
         for category, names in picture["tags"].items()
         for name in names
@@ -120,7 +120,7 @@ def _install(folder: Path, picture: dict[str, Any], tags: dict[str, Tag]) -> boo
     except uploading.Refused:
         return False
     if stored.created:
-        names = {name for listed in picture["tags"].values() for name in listed}
+        names = {typed_name(name) for listed in picture["tags"].values() for name in listed}
         Verdict.objects.bulk_create(
             Verdict(post=stored.post, tag=tags[name], answer=True, origin=Verdict.Origin.SEED) for name in sorted(names)
         )

@@ -15,7 +15,7 @@ from django.utils import timezone
 from gallery import reindexing, tagging
 from gallery.index import indexing
 from gallery.likeness import matrix, vectors
-from gallery.models import Category, Post, PostStatus, Prediction, Preference, Profile, Release, Tag
+from gallery.models import Category, Post, PostStatus, Prediction, Preference, Profile, Release, Tag, typed_name
 from gallery.tagging import ReleaseError, ReleaseFolder, read_release, site_profiles
 
 __all__ = ["ReleaseError", "install", "loss", "remove", "rebuild_after_change", "use"]
@@ -172,7 +172,7 @@ def _refuse_long(source: ReleaseFolder) -> None:
     for what, model, column, texts in (
         ("name", Release, "name", [source.name]),
         ("title", Release, "title", [source.title]),
-        ("tag", Tag, "name", source.vocabulary.names),
+        ("tag", Tag, "name", _row_names(source.vocabulary.names)),
     ):
         most = model._meta.get_field(column).max_length
         if long := [text for text in texts if len(text) > most]:
@@ -225,7 +225,11 @@ def _make_rows(source: ReleaseFolder, target: Path) -> Release:
 
 
 def _tag_ids(names: list[str], categories: list[str]) -> list[int]:
-    """Tag rows for a vocabulary, in its order; made where there are none, 70,000 in a few seconds."""
+    """Tag rows for a vocabulary, in its order; made where there are none, 70,000 in a few seconds.
+
+    Named as a search reads names; those of a vocabulary that fall together so are one tag.
+    """
+    names = _row_names(names)
     with connection.cursor() as cursor:
         cursor.execute(
             "insert into tag (name, category, description, deprecated, post_count)"
@@ -235,3 +239,7 @@ def _tag_ids(names: list[str], categories: list[str]) -> list[int]:
         )
     ids = dict(Tag.objects.filter(name__in=names).values_list("name", "id"))
     return [ids[name] for name in names]
+
+
+def _row_names(names: list[str]) -> list[str]:
+    return [typed_name(name) or name for name in names]

@@ -226,11 +226,11 @@ def _write(tagger: Tagger, posts: list[Post], found: Sequence[Found], claimed_at
 
 
 def row_of(tagger: Tagger, post: Post, found: Found) -> Prediction:
-    tag_ids = tagger.tag_ids[found.indices]
-    order = np.argsort(tag_ids)
+    # Two names of a vocabulary may be one tag here, of which the first is the most confident.
+    tag_ids, order = np.unique(tagger.tag_ids[found.indices], return_index=True)
     return Prediction(
         post=post,
         release_id=tagger.release_id,
-        tag_ids=tag_ids[order].tolist(),
+        tag_ids=tag_ids.tolist(),
         confidences=to_bytes(found.confidences[order]).tobytes(),
     )

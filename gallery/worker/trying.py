@@ -10,7 +10,7 @@ import logging
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -120,11 +120,19 @@ def tag(predictor: Stages, tag_ids: np.ndarray, release_id: int, run: Callable[.
             answer(trial.token, state="failed", reason=str(error) or type(error).__name__)
             continue
         tags = {
-            stage: list(zip(tag_ids[found.indices].tolist(), to_bytes(found.confidences).tolist(), strict=True))
+            stage: _joined(zip(tag_ids[found.indices].tolist(), to_bytes(found.confidences).tolist(), strict=True))
             for stage, found in stages.items()
         }
         feature = features.pack(next(iter(stages.values())).feature)
         answer(trial.token, state="done", tags=tags, feature=feature, seconds=time.monotonic() - started)
+
+
+def _joined(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Each tag once, as confident as the most confident of the vocabulary's names for it."""
+    found: dict[int, int] = {}
+    for tag_id, confidence in pairs:
+        found.setdefault(tag_id, confidence)
+    return list(found.items())
 
 
 def fail(release_id: int, reason: str) -> None:

@@ -51,6 +51,14 @@ def test_twice_adds_nothing_and_keeps_what_people_changed(folder):
 
 
 @pytest.mark.django_db
+def test_tags_are_named_as_searches_ask_for_them(folder):
+    file = folder / "seed.json"
+    file.write_text(file.read_text().replace("someone", "Nadja Gru\u0308n"))
+    seeding.install_seed(folder=folder)
+    assert Tag.objects.get(category=Category.ARTIST).name == "nadja_gr\u00fcn"
+
+
+@pytest.mark.django_db
 def test_what_broke_off_is_taken_up_again(folder):
     (folder / "pictures/1.webp").rename(folder / "away")
     with pytest.raises(SeedError, match="1.webp"):

@@ -1,13 +1,18 @@
 import json
 import time
+from importlib import import_module
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from django.apps import apps
 
-from gallery import profiles
+from gallery import profiles, search
 from gallery.index import indexing
-from gallery.models import Category, Prediction, Preference, Profile, Release, Tag, TagIndex
+from gallery.models import Category, Prediction, Preference, Profile, Release, Tag, TagAlias, TagIndex
 from gallery.releases import releasing
 from gallery.releases.releasing import ReleaseError
+from gallery.worker import batching
 from tests.gallery.making import make_post, make_release, make_tag, make_user, predict
 from tests.gallery.working import install
 from tests.tagger import releases
@@ -52,6 +57,35 @@ def test_a_release_whose_rows_cannot_be_made_leaves_no_folder(data, settings, sa
         releasing.install(data / "first")
     assert not settings.RELEASES_DIR.exists() or not list(settings.RELEASES_DIR.iterdir())
     assert not Release.objects.exists()
+
+
+@pytest.mark.django_db
+def test_published_names_become_names_that_a_search_finds(data):
+    """Capitals, spaces and decomposed accents; names that fall together are one tag, with the greater confidence."""
+    file = releases.write(data / "first").folder / "vocabulary.json"
+    said = json.loads(file.read_text())
+    for place, name in enumerate(["Blue Hair", "blue_hair", "Cafe\u0301"]):
+        said["tags"][place]["name"] = name
+    file.write_text(json.dumps(said))
+    release = releasing.install(data / "first")
+    names = dict(Tag.objects.values_list("id", "name"))
+    assert [names[tag_id] for tag_id in release.tag_ids[:3]] == ["blue_hair", "blue_hair", "caf\u00e9"]
+    post = make_post()
+    tagger = batching.Tagger(release.pk, release.way, None, None, np.array(release.tag_ids))
+    found = SimpleNamespace(indices=np.array([1, 2, 0]), confidences=np.array([0.9, 0.8, 0.2], np.float32))
+    batching.row_of(tagger, post, found).save()
+    indexing.rebuild([post.pk])
+    assert len(Prediction.objects.get().tag_ids) == 2
+    for text in ("blue_hair", "Caf\u00e9", "ai:blue_hair,>85%"):
+        assert search.find(text, profiles.Thresholds(127)).post_ids == [post.pk], text
+
+
+@pytest.mark.django_db
+def test_tags_of_older_imports_are_renamed_where_the_name_is_free():
+    tags = [make_tag(name) for name in ("Blue_Hair", "Hat", "hat", "Cap", "solo")]
+    TagAlias.objects.create(name="cap", tag=tags[2])
+    import_module("gallery.migrations.0013_name_tags_as_searches_do").rename(apps, None)
+    assert [Tag.objects.get(pk=tag.pk).name for tag in tags] == ["blue_hair", "Hat", "hat", "Cap", "solo"]
 
 
 @pytest.mark.django_db
