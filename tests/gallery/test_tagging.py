@@ -19,11 +19,10 @@ from django.utils import timezone
 
 from gallery import tagging, tasks, uploading
 from gallery.celery import app
-from gallery.models import Post, PostStatus, Prediction, Tag, TaggingRun, TaggingState, TagIndex
+from gallery.models import Post, Prediction, Tag, TaggingState, TagIndex
 from gallery.releases import releasing
-from gallery.worker import batching, claiming, pace, workers
+from gallery.worker import batching, pace
 from tagger.inference import Predictor
-from tests.gallery.making import make_post, make_release
 from tests.gallery.views.people import signed_in
 from tests.gallery.working import install, upload, worker
 
@@ -155,36 +154,6 @@ def test_deleted_posts_are_not_tagged(data):
 
 
 @pytest.mark.django_db
-def test_the_sweep_returns_what_hung_and_ends_what_kills_workers(settings):
-    old = timezone.now() - timedelta(seconds=settings.TAGGING_STALE_SECONDS + 1)
-    hung = {"tagging_state": TaggingState.TAGGING, "tagging_started_at": old}
-    once = make_post(**hung, tagging_attempts=1)
-    often = make_post(**hung, tagging_attempts=settings.TAGGING_ATTEMPTS)
-    busy = make_post(**{**hung, "tagging_started_at": timezone.now()}, tagging_attempts=1)
-    assert tasks.sweep() == 2
-    assert states() == ["waiting", "failed", "tagging"]
-    often.refresh_from_db()
-    assert "stopped" in often.tagging_error
-    assert {once.pk, busy.pk} == set(Post.objects.exclude(tagging_state="failed").values_list("pk", flat=True))
-
-
-@pytest.mark.django_db
-def test_the_sweep_returns_at_once_what_no_living_worker_is_at():
-    began = timezone.now() - timedelta(seconds=60)
-    claims = [began + timedelta(microseconds=number) for number in range(2)]
-    for claimed_at in claims:
-        make_post(tagging_state=TaggingState.TAGGING, tagging_started_at=claimed_at, tagging_attempts=1)
-    make_post(tagging_state=TaggingState.TAGGING, tagging_started_at=timezone.now(), tagging_attempts=1)
-    said = workers.Worker("tagging@here", 1, ["tagging"], 1, 0, None, 0, [claims[0].timestamp()])
-    cache.set("worker:0", workers.asdict(said), 20)
-    assert tagging.sweep() == 1
-    assert states() == ["tagging", "waiting", "tagging"]
-    cache.delete("worker:0")
-    assert tagging.sweep() == 1
-    assert states() == ["waiting", "waiting", "tagging"]
-
-
-@pytest.mark.django_db
 def test_a_worker_says_which_posts_it_is_at(data):
     install(data / "first")
     posts = [upload(number) for number in range(6)]
@@ -198,18 +167,6 @@ def test_a_worker_says_which_posts_it_is_at(data):
     assert batching.tag_until(tagging._active_tagger(), time.monotonic() + 60, look, lambda run: None) == len(posts)
     assert seen[0][0] and all(rows == claims for rows, claims in seen)
     assert batching.claims() == []
-
-
-@pytest.mark.django_db
-def test_posts_that_hung_are_tried_alone_after_all_others():
-    fresh = [make_post(tagging_state=TaggingState.WAITING) for _ in range(2)]
-    suspects = [make_post(tagging_state=TaggingState.WAITING, tagging_attempts=1) for _ in range(2)]
-
-    claimed = []
-    while posts := claiming.claim(8, timezone.now()):
-        claimed.append([post.pk for post in posts])
-    assert not claiming.claim(8, timezone.now())
-    assert claimed == [[fresh[1].pk, fresh[0].pk], [suspects[1].pk], [suspects[0].pk]]
 
 
 @pytest.mark.django_db
@@ -273,7 +230,7 @@ def test_the_idle_model_is_freed_and_loaded_again(data, settings):
 
 
 @pytest.mark.django_db
-def test_one_timer_waits_for_the_idle_model_however_many_messages_come(data, settings):
+def test_one_timer_waits_for_the_idle_model_however_many_messages_come(data, settings, monkeypatch):
     install(data / "first")
     upload(1)
     settings.TAGGER_IDLE_SECONDS = 900
@@ -289,7 +246,7 @@ def test_one_timer_waits_for_the_idle_model_however_many_messages_come(data, set
     assert later is not timer
     assert later.interval <= 900
     later.cancel()
-    settings.TAGGER_IDLE_SECONDS = 0.001
+    monkeypatch.setattr(tagging, "_last_used", time.monotonic() - 901)
     tagging._free_if_idle()
     assert tagging._loaded is None
     assert tagging._timer is None
@@ -320,22 +277,6 @@ def test_the_rate_counts_the_last_minutes(data, monkeypatch):
     assert pace.per_second() == pytest.approx(60 / 60, rel=0.2)
     monkeypatch.setattr(time, "time", lambda: began + 60 + pace.WINDOW_SECONDS + 10)
     assert pace.per_second() == 0
-
-
-@pytest.mark.django_db
-def test_runs_end_when_their_posts_are_done():
-    run = TaggingRun.objects.create(release=make_release(), scope="all", total=3, state="running")
-    make_post(tagging_run=run, tagging_state=TaggingState.FAILED)
-    make_post(tagging_run=run, tagging_state=TaggingState.WAITING, status=PostStatus.DELETED)
-    last = make_post(tagging_run=run, tagging_state=TaggingState.WAITING)
-    tagging.sweep()
-    run.refresh_from_db()
-    assert run.state == TaggingRun.State.RUNNING
-    Post.objects.filter(pk=last.pk).update(tagging_state=TaggingState.TAGGED)
-    tagging.sweep()
-    run.refresh_from_db()
-    assert (run.state, run.failed) == (TaggingRun.State.DONE, 1)
-    assert run.finished_at is not None
 
 
 @pytest.mark.django_db(transaction=True)
