@@ -3,7 +3,6 @@ from datetime import timedelta
 import psycopg
 import pytest
 from django.db import connection, transaction
-from django.db.models import Case, When
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -141,7 +140,8 @@ def test_a_run_ends_when_another_release_is_activated_while_it_gets_ready(site, 
     run, other = retagging.start(scope, "", None, HALF), make_release("third", active=False)
 
     def let_wait(*asked, once=handing._let_wait):
-        Release.objects.update(active=Case(When(pk=other.pk, then=True), default=False))
+        Release.objects.update(active=False)
+        Release.objects.filter(pk=other.pk).update(active=True)
         return once(*asked)
 
     monkeypatch.setattr(handing, "_let_wait", let_wait)
