@@ -260,8 +260,8 @@ def _load(path: Path) -> None:
         psql = ["psql", "--quiet", "--no-psqlrc", "--single-transaction", "--set=ON_ERROR_STOP=1", "--output=/dev/null"]
         with _started([*words, str(path)]) as reading, _started(psql, stdin=subprocess.PIPE) as writing:
             _feed(reading, writing)
-            _require_success(writing)
             _require_success(reading)
+            _require_success(writing)
     connection.close()
     connection.close_pool()  # these sessions knew the tables that were there before
     ContentType.objects.clear_cache()
@@ -277,6 +277,8 @@ def _feed(reading: subprocess.Popen[bytes], writing: subprocess.Popen[bytes]) ->
             if not line.startswith(b"SET transaction_timeout"):  # servers before 17 don't know it
                 writing.stdin.write(line)
         shutil.copyfileobj(reading.stdout, writing.stdin, 1 << 20)
+        if reading.wait():
+            writing.kill()  # at the end of what came it would commit that
         writing.stdin.close()
     writing.stdin = None
 

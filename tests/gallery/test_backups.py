@@ -89,6 +89,17 @@ def test_what_another_program_keeps_in_the_database_is_not_touched(site, tmp_pat
         assert there.execute("select id from invoices").fetchall() == [(7,)]
 
 
+def test_a_damaged_dump_leaves_the_empty_site_as_it_was(site, tmp_path_factory, elsewhere):
+    folder = tmp_path_factory.mktemp("backup")
+    backups.backup(folder, lambda sentence: None)
+    whole = (folder / "database.dump").read_bytes()
+    (folder / "database.dump").write_bytes(whole[: len(whole) * 9 // 10])
+    result = restored(elsewhere, folder)
+    assert result.returncode and "pg_restore failed" in result.stderr
+    with psycopg.connect(elsewhere["DATABASE_URL"]) as there:
+        assert there.execute("select to_regclass('post')").fetchone() == (None,)
+
+
 def test_only_installed_releases_are_saved(site, tmp_path_factory):
     folder = tmp_path_factory.mktemp("backup")
     release = working.install(site / "made" / "tiny", activate=False)
