@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import accumulate
 from typing import NamedTuple
 
 from gallery.index import histograms
@@ -12,7 +13,7 @@ from gallery.models import Tag
 from gallery.profiles import Thresholds
 from gallery.search.compiler import TIMEOUT_MS, Query, prepare, tag_names
 from gallery.search.errors import SearchError
-from gallery.search.estimating import Estimate, Histograms, estimated, tags_of
+from gallery.search.estimating import Estimate, Histograms, estimated, tags_to_put_right
 from gallery.search.listing import Page
 from gallery.search.names import Names
 from gallery.search.parser import parse
@@ -29,6 +30,7 @@ _SURE = 0.025  # standard error of a good estimate: nineteen of twenty are less 
 _PATIENCE_MS = 100
 _PATIENCE_WITHOUT_MS = 300
 _PATIENCE_FOR_ALL = 1.0  # seconds after which several searches are no longer counted one by one, but estimated
+_AT_ONCE = 1e6 * _PATIENCE_FOR_ALL  # microseconds that all of them may cost together
 
 
 class Count(NamedTuple):
@@ -49,7 +51,7 @@ def count(text: str, thresholds: Thresholds, *, viewer: Viewer = None, page: Pag
         query = page.query
     else:
         query = prepare(text, thresholds, viewer=viewer)
-    return _counted(query, query.plan(None), Histograms())
+    return count_each([query])[0]
 
 
 def count_texts(texts: Sequence[str], thresholds: Thresholds, *, viewer: Viewer = None) -> list[Count | SearchError]:
@@ -72,36 +74,63 @@ def _prepared(text: str, thresholds: Thresholds, viewer: Viewer, names: Names) -
 
 
 def count_each(queries: Sequence[Query]) -> list[Count]:
-    """The counts of several searches: cheap ones in one message to the database, histograms for all in another."""
+    """The counts of several searches: cheap ones in one message to the database, histograms in another, and exact
+    numbers for what these don't tell well enough in a third.
+    """
     plans = [query.plan(None) for query in queries]
-    cheap = [n for n, plan in enumerate(plans) if plan.cost <= EXACT_COST and queries[n].predicate != FALSE]
-    patience = max((_patience(queries[n], plans[n]) for n in cheap), default=0)
-    try:
-        rows = run_together([queries[n].counting(plans[n]) for n in cheap], patience) if cheap else []
-        found = {n: Count(number, True) for n, [(number,)] in zip(cheap, rows, strict=True)}
-    except SearchError:
-        found = {}
-    known, others = Histograms(), [n for n in range(len(queries)) if n not in found]
-    if dear := [n for n in others if plans[n].cost > EXACT_COST]:
-        known.of(tag.tag_id for n in dear for tag in tags_of(queries[n].predicate))
     deadline = time.monotonic() + _PATIENCE_FOR_ALL
-    return [
-        found.get(n) or _counted(query, plans[n], known, wait=time.monotonic() < deadline)
-        for n, query in enumerate(queries)
-    ]
+    found = _in_time(queries, plans, [n for n, plan in enumerate(plans) if plan.cost <= EXACT_COST], deadline)
+    known = Histograms({tag_id: row for query in queries for tag_id, row in query.names.histograms.items()})
+    known.of(tag.tag_id for n, query in enumerate(queries) if n not in found for tag in _putting_right(query))
+    guesses = {n: _guess(queries[n], plans[n], known) for n in range(len(queries)) if n not in found}
+    dear = [n for n, guess in guesses.items() if not guess.sure and plans[n].cost > EXACT_COST]
+    found |= _in_time(queries, plans, dear, deadline)
+    return [Count(found[n], True) if n in found else guesses[n].count for n in range(len(queries))]
 
 
-def _counted(query: Query, plan: Plan, known: Histograms, *, wait: bool = True) -> Count:
-    """`wait` for an exact number where the estimate is unsure."""
-    cheap = plan.cost <= EXACT_COST
-    if not cheap and (number := _kept(query.predicate, known)) is not None:
-        return Count(number, True)
-    estimate = None if cheap else _estimate(query, plan, known)
-    unsure = estimate is None or (estimate.error > _SURE and plan.cost <= _EXACT_COST_OF_UNSURE)
-    if unsure and wait and (number := _in_time(query, plan)) is not None:
-        return Count(number, True)
-    estimate = estimate or _estimate(query, plan, known)
-    return Count(round(estimate.number if estimate else plan.matches), False)
+def _in_time(queries: Sequence[Query], plans: Sequence[Plan], asked: list[int], deadline: float) -> dict[int, int]:
+    """The exact numbers of these searches without those that take too long: a page never waits for its count."""
+    found = {n: 0 for n in asked if queries[n].predicate == FALSE}
+    asked = _cheapest([n for n in asked if n not in found], plans)
+    patience = [_patience(queries[n], plans[n]) for n in asked]
+    with suppress(SearchError):
+        rows = run_together([queries[n].counting(plans[n]) for n in asked], max(patience)) if asked else []
+        return found | {n: number for n, [(number,)] in zip(asked, rows, strict=True)}
+    if len(asked) > 1:  # one of them took too long, and with it the others were lost
+        for n, most in zip(asked, patience, strict=True):
+            if time.monotonic() < deadline:
+                with suppress(SearchError):
+                    found[n] = queries[n].count(plans[n], most)
+    return found
+
+
+def _cheapest(asked: list[int], plans: Sequence[Plan]) -> list[int]:
+    """As many of several searches as can be counted while a page waits."""
+    ordered = sorted(asked, key=lambda n: plans[n].cost)
+    total = accumulate(plans[n].cost for n in ordered)
+    return [n for place, (n, cost) in enumerate(zip(ordered, total, strict=True)) if not place or cost <= _AT_ONCE]
+
+
+class _Guess(NamedTuple):
+    """A number that no post was looked at for; `sure` where asking for the exact one is not worth it."""
+
+    count: Count
+    sure: bool
+
+
+def _guess(query: Query, plan: Plan, known: Histograms) -> _Guess:
+    if plan.cost > EXACT_COST and (number := _kept(query.predicate, known)) is not None:
+        return _Guess(Count(number, True), True)
+    estimate = _estimate(query, plan, known)
+    if estimate is None:
+        return _Guess(Count(round(plan.matches), False), False)
+    sure = estimate.error <= _SURE or plan.cost > _EXACT_COST_OF_UNSURE
+    return _Guess(Count(round(estimate.number), False), sure)
+
+
+def _putting_right(query: Query) -> list[On]:
+    """The tags whose histograms are wanted for a guess."""
+    return tags_to_put_right(query.predicate, query.masks.sample) if query.masks else []
 
 
 def _estimate(query: Query, plan: Plan, known: Histograms) -> Estimate | None:
@@ -132,14 +161,6 @@ def _kept(predicate: Predicate, known: Histograms) -> int | None:
         return None
     histogram = known.of([predicate.tag_id])[predicate.tag_id]
     return sum(histogram[predicate.byte :]) if histogram else None
-
-
-def _in_time(query: Query, plan: Plan) -> int | None:
-    """The exact number, unless it takes too long: a page never waits for its count."""
-    try:
-        return query.count(plan, _patience(query, plan))
-    except SearchError:
-        return None
 
 
 def _patience(query: Query, plan: Plan) -> int:

@@ -7,7 +7,7 @@ are off is known from the tags' histograms: what goes along with them is put rig
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,10 +21,13 @@ _FEWEST = 100  # matches in the sample, under which chance has too large a part
 
 
 class Histograms:
-    """Posts of tags by confidence byte, each tag's read once; None where there are none yet."""
+    """Posts of tags by confidence byte, each tag's read once; None where there are none yet.
 
-    def __init__(self) -> None:
-        self._read: dict[int, list[int] | None] = {}
+    `read` are those that came with the names of a search.
+    """
+
+    def __init__(self, read: Mapping[int, list[int] | None] | None = None) -> None:
+        self._read = dict(read or {})
 
     def of(self, tag_ids: Iterable[int]) -> dict[int, list[int] | None]:
         wanted = set(tag_ids)
@@ -50,7 +53,7 @@ def estimated(predicate: Predicate, masks: Masks, known: Histograms | None = Non
     share = matches / sample.size
     spread = share * (1 - share)
     if matches >= _FEWEST:
-        change, spread = _put_right(found, _most_frequent(predicate, sample), masks, known or Histograms())
+        change, spread = _put_right(found, tags_to_put_right(predicate, sample), masks, known or Histograms())
         share += change
     if share <= 0:
         return Estimate(matches * sample.scale, math.inf)
@@ -80,20 +83,21 @@ def _shared(masks: Sequence[np.ndarray]) -> np.ndarray:
     return np.array([np.bitwise_count(words & each).sum(axis=1) for each in words]) / posts
 
 
-def _most_frequent(predicate: Predicate, sample: Sample) -> list[On]:
-    tags = list(dict.fromkeys(tags_of(predicate)))
+def tags_to_put_right(predicate: Predicate, sample: Sample) -> list[On]:
+    """The most frequent tags of a search: their exact numbers put its estimate right."""
+    tags = list(dict.fromkeys(_tags_of(predicate)))
     return sorted(tags, key=lambda tag: -sample.count_on(tag.tag_id, tag.byte))[:_TAGS]
 
 
-def tags_of(predicate: Predicate) -> Iterator[On]:
+def _tags_of(predicate: Predicate) -> Iterator[On]:
     """The tags that a search asks for or against."""
     if isinstance(predicate, On):
         yield predicate
     elif isinstance(predicate, Neither):
-        yield from tags_of(predicate.child)
+        yield from _tags_of(predicate.child)
     elif isinstance(predicate, All | Any):
         for child in predicate.children:
-            yield from tags_of(child)
+            yield from _tags_of(child)
 
 
 def _shares(tags: list[On], posts: int, histograms: Histograms) -> dict[On, float]:

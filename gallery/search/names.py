@@ -16,10 +16,13 @@ WILDCARD_TAGS = 100  # as Danbooru
 _ADVISED = 5  # names that are no tag, for which one search looks for the nearest
 _ADVICE_MS = 100  # and how long for each
 
+_WITH_HISTOGRAMS = 12  # names whose tags' histograms are read along: a search of so few may be counted by them
+
 _LOAD = """
-    select name, false, id, name, category, deprecated from tag where name = any(%(names)s)
+    select name, false, case when %(few)s then histogram end, id, name, category, deprecated
+      from tag where name = any(%(names)s)
     union all
-    select a.name, true, t.id, t.name, t.category, t.deprecated
+    select a.name, true, case when %(few)s then t.histogram end, t.id, t.name, t.category, t.deprecated
       from tag_alias a join tag t on t.id = a.tag_id where a.name = any(%(names)s)
 """
 
@@ -46,6 +49,8 @@ class Names:
     quiet: bool = False  # whoever asks wants no advice, which takes time
     asked: set[str] = field(default_factory=set)  # names that were looked up, found or not
     wild: dict[str, list[Known]] = field(default_factory=dict)  # what the first so many tags of a pattern are
+    # Posts of a tag by confidence byte, as far as they were read along; None where a tag has none yet.
+    histograms: dict[int, list[int] | None] = field(default_factory=dict)
 
     @classmethod
     def load(cls, names: Iterable[str]) -> Names:
@@ -59,15 +64,27 @@ class Names:
         wanted = set(names) - self.asked
         while wanted:
             self.asked |= wanted
+            few = len(wanted) <= _WITH_HISTOGRAMS
             with connection.cursor() as cursor:
-                cursor.execute(_LOAD, {"names": list(wanted)})
-                for name, is_alias, *known in cursor.fetchall():
-                    (self.aliases if is_alias else self.tags)[name] = Known(*known)
+                cursor.execute(_LOAD, {"names": list(wanted), "few": few})
+                for name, is_alias, histogram, *row in cursor.fetchall():
+                    known = Known(*row)
+                    (self.aliases if is_alias else self.tags)[name] = known
+                    if few:
+                        self.histograms[known.id] = histogram
             wanted = {known.name for known in self.aliases.values()} - self.asked
 
     def quietly(self) -> Names:
         """The same names for other searches, without a word about them."""
-        return Names(self.tags, self.aliases, near=self.near, quiet=True, asked=self.asked, wild=self.wild)
+        return Names(
+            self.tags,
+            self.aliases,
+            near=self.near,
+            quiet=True,
+            asked=self.asked,
+            wild=self.wild,
+            histograms=self.histograms,
+        )
 
     def find(self, name: str, *, aliased: bool = True) -> Known | None:
         """The tag called so, or the one it is an alias of; a missing one leaves a note."""

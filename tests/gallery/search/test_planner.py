@@ -14,8 +14,9 @@ from gallery import search
 from gallery.index import histograms
 from gallery.models import Tag, TagIndex
 from gallery.profiles import Thresholds
-from gallery.search import counts, sample
+from gallery.search import counts, running, sample
 from gallery.search.compiler import prepare
+from gallery.search.errors import SearchTimeout
 from gallery.search.estimating import estimated
 from gallery.search.planner import MOST_WEIGHED, Walk, Way
 from gallery.search.predicates import Masks, mask
@@ -144,6 +145,29 @@ def test_a_page_does_not_wait_for_its_count(site, monkeypatch):
     number, is_exact = search.count("common usual", HALF)
     assert not is_exact
     assert number == pytest.approx(exact.number, rel=0.01)  # of so few posts the sample has all
+
+
+def test_searches_counted_together_do_not_lose_what_one_of_them_takes_too_long_for(site, monkeypatch):
+    asked = []
+
+    def run_together(several, timeout):
+        asked.append(len(several))
+        if len(several) > 1:
+            raise SearchTimeout("too long")
+        return running.run_together(several, timeout)
+
+    texts = ["common usual", "rare common", "no_such_tag"]
+    monkeypatch.setattr(counts, "run_together", run_together)
+    assert [search.count(text, HALF) for text in texts] == search.count_texts(texts, HALF)
+    assert asked == [1, 1, 2]
+
+
+def test_searches_counted_together_take_no_longer_than_a_page_waits(site, monkeypatch):
+    texts = ["common usual", "rare common", "rarer common"]
+    costs = [plan.cost for plan in (prepare(text, HALF).plan(None) for text in texts)]
+    monkeypatch.setattr(counts, "_AT_ONCE", sorted(costs)[0] + sorted(costs)[1])
+    exact = [found.exact for found in search.count_texts(texts, HALF)]
+    assert exact == [cost != max(costs) for cost in costs]
 
 
 def test_only_the_newest_matches_are_put_in_an_order_that_takes_counting(site):
