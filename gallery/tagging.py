@@ -41,7 +41,6 @@ __all__ = [
     "busy_seconds",
     "fill_features",
     "bytes_here",
-    "finish_runs",
     "held",
     "import_command",
     "FAST_DEVICES",
@@ -110,14 +109,17 @@ def busy_seconds() -> float:
 
 
 def tag_waiting(seconds: float = 60) -> int:
-    """Tag posts that wait until none does or the time is up; returns how many were tagged.
+    """Tag posts that wait until none does or the time is up, end the runs that are done; returns how many were tagged.
 
     While more wait than one batch, another worker is woken, or this one again when it is free.
     """
     with _in_use, _freed_when_idle():
         wanted = not _stopping.is_set() and Post.objects.waiting().exists()
         tagger = _active_tagger() if wanted else None
-        return _tag(tagger, time.monotonic() + seconds) if tagger else 0
+        tagged = _tag(tagger, time.monotonic() + seconds) if tagger else 0
+    if tagger:
+        finish_runs()
+    return tagged
 
 
 def _tag(tagger: Tagger, deadline: float) -> int:

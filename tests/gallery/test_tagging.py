@@ -20,7 +20,8 @@ from django.utils import timezone
 from gallery import tagging, tasks, uploading
 from gallery.celery import app
 from gallery.models import Post, Prediction, Tag, TaggingState, TagIndex
-from gallery.releases import releasing
+from gallery.profiles import Thresholds
+from gallery.releases import handing, releasing, retagging
 from gallery.worker import batching, pace
 from tagger.inference import Predictor
 from tests.gallery.views.people import signed_in
@@ -88,6 +89,21 @@ def test_predictions_are_packed_and_indexed(data):
         index = TagIndex.objects.get(post=post)
         assert set(index.tag_ids) <= set(row.tag_ids)
         assert Tag.objects.filter(pk__in=index.tag_ids, name__startswith="rating_").count() <= 1
+
+
+@pytest.mark.django_db
+def test_a_run_is_done_with_its_last_post(data):
+    install(data / "first")
+    posts = [upload(number) for number in range(2)]
+    tagging.tag_waiting()
+    default_storage.delete(posts[0].file_path)
+    run = retagging.start("all", "", None, Thresholds(127))
+    handing.go_on(run.pk)
+    assert tagging.tag_waiting() == 1
+    while Post.objects.waiting().exists():
+        tagging.tag_waiting()  # the other one again
+    run.refresh_from_db()
+    assert (run.state, run.total, run.failed) == ("done", 2, 1)
 
 
 @pytest.mark.django_db
