@@ -277,7 +277,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: the engine's choice)")
     parser.add_argument(
-        "--anyway", action="store_true", help="also where fast mode is of no use; it does not pass then"
+        "--anyway", action="store_true", help="also where fast mode is of no use, for machines where it is"
     )
     return parser
 

@@ -1,4 +1,6 @@
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from django.db import connection, transaction
@@ -171,11 +173,28 @@ def _waits_for_a_lock() -> bool:
         return cursor.fetchone()[0]
 
 
-def _start(other: threading.Thread) -> None:
-    """Let it come as far as to what this transaction holds."""
-    other.start()
-    while other.is_alive() and not _waits_for_a_lock():
-        pass
+@contextmanager
+def while_another(acts: Callable[[], object], joins_at_commit: bool = False) -> Iterator[None]:
+    """A transaction; at its end another session acts, and comes as far as to what this one holds.
+
+    It is waited for after the commit: before all that happens then, where `joins_at_commit`.
+    """
+
+    def act() -> None:
+        try:
+            acts()
+        finally:
+            connection.close()
+
+    other = threading.Thread(target=act)
+    with transaction.atomic():
+        if joins_at_commit:
+            transaction.on_commit(other.join)
+        yield
+        other.start()
+        while other.is_alive() and not _waits_for_a_lock():
+            pass
+    other.join()
 
 
 @pytest.mark.django_db(transaction=True)
@@ -184,15 +203,8 @@ def test_two_merges_with_one_post_at_once_end_in_one_post(first, member):
     correcting.record(first, theirs, True, member)
     larger, largest = send(800, member).post, send(1000, member).post
 
-    def merge_the_largest() -> None:
-        merging.decide(largest, Choice.MERGE, member)
-        connection.close()
-
-    second = threading.Thread(target=merge_the_largest)
-    with transaction.atomic():
+    with while_another(lambda: merging.decide(largest, Choice.MERGE, member)):
         merging.decide(larger, Choice.MERGE, member)
-        _start(second)
-    second.join()
     for post in (first, larger, largest):
         post.refresh_from_db()
     assert list(Post.objects.active()) == [largest]
@@ -249,15 +261,8 @@ def test_a_post_restored_while_its_verdicts_go_on_gets_all_of_them_back(first, m
     larger = merging.decide(send(800, member).post, Choice.MERGE, member).kept
     held = send(1000, member).post
 
-    def restore() -> None:
-        uploading.restore(Post.objects.get(pk=first.pk))
-        connection.close()
-
-    second = threading.Thread(target=restore)
-    with transaction.atomic():
+    with while_another(lambda: uploading.restore(Post.objects.get(pk=first.pk))):
         merging.decide(held, Choice.MERGE, member)
-        _start(second)
-    second.join()
     first.refresh_from_db()
     assert (said(first), said(larger), said(held)) == (["theirs"], [], [])
     assert (first.status, first.merged_into, first.parent) == (PostStatus.ACTIVE, None, held)
@@ -277,16 +282,9 @@ def test_restoring_twice_at_once_is_restoring_once(first, member):
 @pytest.mark.django_db(transaction=True)
 def test_a_file_that_comes_again_while_it_is_skipped_is_not_lost(first, member, data):
     held, stranger, came = send(200, member).post, make_user(), []
-
-    def send_the_same() -> None:
-        came.append(send(200, stranger, near=Choice.KEEP))
-        connection.close()
-
-    second = threading.Thread(target=send_the_same)
-    with transaction.atomic():
-        transaction.on_commit(second.join)  # all of it happens after the row is gone and before its files are
+    # All of it happens after the row is gone and before its files are.
+    with while_another(lambda: came.append(send(200, stranger, near=Choice.KEEP)), joins_at_commit=True):
         merging.decide(held, Choice.SKIP, member)
-        _start(second)
     (stored,) = came
     assert stored.created and stored.post.pk != held.pk and stored.post.uploader == stranger
     paths = [stored.post.file_path, *(stored.post.thumbnail_path(size) for size in THUMBNAIL_SIZES)]
