@@ -33,8 +33,8 @@ def captions(
 ) -> dict[int, Caption]:
     """A caption for each of these posts; `rows` are theirs, if they are read already."""
     wanted = list(post_ids)
-    rows = rows or PageRows.read(wanted, thresholds)
-    return {pk: caption(pk, rows.on(pk, thresholds)) for pk in wanted}
+    shown = (rows or PageRows.read(wanted, thresholds)).shown(thresholds)
+    return {pk: caption(pk, shown.get(pk, [])) for pk in wanted}
 
 
 def caption(post_id: int, tags: Sequence[Named]) -> Caption:

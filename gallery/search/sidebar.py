@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from django.db import connection
 
-from gallery.index.page_rows import KnownTag, PageRows
+from gallery.index.page_rows import KnownTag, PageRows, array_text
 from gallery.models import CATEGORY_ORDER, Category, Tag
 from gallery.profiles import Thresholds
 
@@ -23,11 +23,12 @@ def page_tags(
     of the posts, if they are read already.
     """
     wanted = list(post_ids)
-    rows = rows or PageRows.read(wanted, thresholds)
-    frequency = Counter(tag for post_id in wanted for tag in rows.on(post_id, thresholds))
-    ranked = sorted(frequency, key=lambda tag: (-frequency[tag], tag.name))
-    of = {category: [tag for tag in ranked if tag.category == category] for category in CATEGORY_ORDER}
-    chosen = [tag for category in CATEGORY_ORDER for tag in of[category][:per_category]]
+    shown = (rows or PageRows.read(wanted, thresholds)).shown(thresholds)
+    frequency = Counter(tag for post_id in wanted for tag in shown.get(post_id, ()))
+    of: dict[int, list[KnownTag]] = {}
+    for tag in sorted(frequency, key=lambda tag: (-frequency[tag], tag.name)):
+        of.setdefault(tag.category, []).append(tag)
+    chosen = [tag for category in CATEGORY_ORDER for tag in of.get(category, [])[:per_category]]
     counts = _counts(chosen, thresholds)
     found: dict[Category, list[tuple[Tag, int]]] = {}
     for tag in chosen:
@@ -38,9 +39,8 @@ def page_tags(
 
 def on_frequency(post_ids: Iterable[int], thresholds: Thresholds) -> Counter[int]:
     """On how many of these posts each tag is on, by id; of ratings, each post's one."""
-    wanted = list(post_ids)
-    rows = PageRows.read(wanted, thresholds)
-    return Counter(tag.id for post_id in wanted for tag in rows.on(post_id, thresholds))
+    shown = PageRows.read(post_ids, thresholds).shown(thresholds)
+    return Counter(tag.id for tags in shown.values() for tag in tags)
 
 
 def _counts(tags: Sequence[KnownTag], thresholds: Thresholds) -> dict[int, int]:
@@ -52,6 +52,6 @@ def _counts(tags: Sequence[KnownTag], thresholds: Thresholds) -> dict[int, int]:
             "select t.id, (select sum(posts) from unnest(t.histogram[w.byte + 1:]) posts)"
             " from unnest(%s::bigint[], %s::int[]) as w (id, byte) join tag t on t.id = w.id"
             " where t.histogram is not null",
-            [[tag.id for tag in tags], [thresholds.byte(tag.id, tag.category) for tag in tags]],
+            [array_text(tag.id for tag in tags), array_text(thresholds.byte(tag.id, tag.category) for tag in tags)],
         )
         return dict(cursor.fetchall())
