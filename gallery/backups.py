@@ -257,7 +257,7 @@ def _load(path: Path) -> None:
             lines = _require_success(listing).splitlines(keepends=True)
         wanted.write_bytes(b"".join(line for line in lines if b" EXTENSION - vector" not in line))
         words = ["pg_restore", "--no-owner", "--no-privileges", "--no-comments", f"--use-list={wanted}", "--file=-"]
-        psql = ["psql", "--quiet", "--no-psqlrc", "--single-transaction", "--set=ON_ERROR_STOP=1", "--output=/dev/null"]
+        psql = ["psql", "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", "--output=/dev/null"]
         with _started([*words, str(path)]) as reading, _started(psql, stdin=subprocess.PIPE) as writing:
             _feed(reading, writing)
             _require_success(reading)
@@ -270,15 +270,15 @@ def _load(path: Path) -> None:
 def _feed(reading: subprocess.Popen[bytes], writing: subprocess.Popen[bytes]) -> None:
     assert reading.stdout and writing.stdin
     with suppress(BrokenPipeError):  # what went wrong is said on its other channel
-        writing.stdin.write(b"set client_min_messages = warning;\n")
+        writing.stdin.write(b"begin;\nset client_min_messages = warning;\n")
         for table in sorted(_tables()):
             writing.stdin.write(f"drop table {connection.ops.quote_name(table)} cascade;\n".encode())
         for line in itertools.islice(reading.stdout, _HEAD_LINES):
             if not line.startswith(b"SET transaction_timeout"):  # servers before 17 don't know it
                 writing.stdin.write(line)
         shutil.copyfileobj(reading.stdout, writing.stdin, 1 << 20)
-        if reading.wait():
-            writing.kill()  # at the end of what came it would commit that
+        if reading.wait() == 0:  # whatever ends before this, killed or not, leaves the tables as they were
+            writing.stdin.write(b"commit;\n")
         writing.stdin.close()
     writing.stdin = None
 

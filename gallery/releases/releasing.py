@@ -234,7 +234,8 @@ def _tag_ids(names: list[str], categories: list[str]) -> list[int]:
         cursor.execute(
             "insert into tag (name, category, description, deprecated, post_count)"
             " select name, category, '', false, 0 from unnest(%s::text[], %s::int[]) as new (name, category)"
-            " on conflict (name) do nothing",
+            # A conflict takes a number for good, and of those the index can hold 8.4 million.
+            " where not exists (select from tag where tag.name = new.name) on conflict (name) do nothing",
             [names, [int(Category.named(category)) for category in categories]],
         )
     ids = dict(Tag.objects.filter(name__in=names).values_list("name", "id"))

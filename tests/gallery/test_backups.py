@@ -19,6 +19,7 @@ from gallery import backups, correcting
 from gallery.models import Post, Tag, Verdict
 from tests.gallery import working
 from tests.gallery.making import make_tag, make_user
+from tests.stack import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -97,6 +98,33 @@ def test_a_damaged_dump_leaves_the_empty_site_as_it_was(site, tmp_path_factory, 
     result = restored(elsewhere, folder)
     assert result.returncode and "pg_restore failed" in result.stderr
     with psycopg.connect(elsewhere["DATABASE_URL"]) as there:
+        assert there.execute("select to_regclass('post')").fetchone() == (None,)
+
+
+_KILLED = """
+import os, shutil
+from pathlib import Path
+from gallery import backups
+
+def copy(source, target, size):
+    whole = source.read()
+    target.write(whole[:whole.rindex(b"ALTER TABLE")])
+    target.flush()
+    os.kill(os.getpid(), 9)
+
+shutil.copyfileobj = copy
+backups._load(Path({dump!r}))
+"""
+
+
+def test_a_restore_that_is_killed_leaves_the_empty_site_as_it_was(site, tmp_path_factory, elsewhere):
+    folder = tmp_path_factory.mktemp("backup")
+    backups.backup(folder, lambda sentence: None)
+    words = ["shell", "-v", "0", "-c", _KILLED.format(dump=str(folder / "database.dump"))]
+    assert subprocess.run([sys.executable, str(settings.BASE_DIR / "manage.py"), *words], env=elsewhere).returncode < 0
+    with psycopg.connect(elsewhere["DATABASE_URL"], autocommit=True) as there:
+        others = "select count(*) from pg_stat_activity where datname = 'restored' and pid <> pg_backend_pid()"
+        assert eventually(lambda: there.execute(others).fetchone() == (0,), 20)  # its psql may have work left
         assert there.execute("select to_regclass('post')").fetchone() == (None,)
 
 

@@ -81,6 +81,15 @@ def test_published_names_become_names_that_a_search_finds(data):
 
 
 @pytest.mark.django_db
+def test_a_release_takes_no_numbers_for_tags_that_are_there(data):
+    """A site that learns every night would run out of them."""
+    first = install(data / "first")
+    second = install(data / "second", seed=1)
+    assert second.tag_ids == first.tag_ids
+    assert make_tag("next").pk == max(first.tag_ids) + 1
+
+
+@pytest.mark.django_db
 def test_tags_of_older_imports_are_renamed_where_the_name_is_free():
     tags = [make_tag(name) for name in ("Blue_Hair", "Hat", "hat", "Cap", "solo")]
     TagAlias.objects.create(name="cap", tag=tags[2])
