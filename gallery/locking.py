@@ -25,7 +25,12 @@ def held(kind: int, number: int) -> Iterator[bool]:
                 cursor.execute("select pg_advisory_unlock(%s, %s)", [kind, number])
 
 
-def take_turns(sha256: str) -> None:
-    """Let those who store this file and those who throw it away take turns, until the transaction ends."""
+def take_turns(number: int) -> None:
+    """Wait until no other transaction holds this number, and hold it until this one ends."""
     with connection.cursor() as cursor:
-        cursor.execute("select pg_advisory_xact_lock(%s)", [int.from_bytes(bytes.fromhex(sha256[:16]), signed=True)])
+        cursor.execute("select pg_advisory_xact_lock(%s)", [number])
+
+
+def take_turns_at_file(sha256: str) -> None:
+    """Let those who store this file and those who throw it away take turns, until the transaction ends."""
+    take_turns(int.from_bytes(bytes.fromhex(sha256[:16]), signed=True))

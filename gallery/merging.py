@@ -164,7 +164,7 @@ def _throw_away(post: Post) -> None:
 @transaction.atomic
 def _remove(sha256: str, paths: list[str]) -> None:
     """The files of a post that is gone, unless the same bytes have come again meanwhile: then they are that post's."""
-    locking.take_turns(sha256)
+    locking.take_turns_at_file(sha256)
     if not Post.objects.filter(sha256=sha256).exists():
         for path in paths:
             default_storage.delete(path)

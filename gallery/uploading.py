@@ -22,6 +22,7 @@ from gallery.likeness.copies import NearCopy
 from gallery.models import THUMBNAIL_SIZES, Post, PostStatus, TagIndex
 
 _CHUNK = 1 << 20
+_NEAR_COPIES = 0x6E_65_61_72  # any number that no other advisory lock of the site uses
 KEEP_ALL = ""  # near copies are not looked for
 ASK = "ask"
 
@@ -76,7 +77,7 @@ def store(
         uploader_id=uploader.pk if uploader else None,
     )
     with transaction.atomic():
-        locking.take_turns(sha256)
+        locking.take_turns_at_file(sha256)
         if known := _again(sha256, uploader):
             return known
         twins = _near_copies(picture) if near != KEEP_ALL and uploader else ()
@@ -91,6 +92,7 @@ def store(
 
 
 def _near_copies(picture: pictures.Picture) -> tuple[NearCopy, ...]:
+    locking.take_turns(_NEAR_COPIES)  # of two that come at one moment, the second finds the first
     with Image.open(picture.thumbnail()) as thumbnail:
         return tuple(copies.of_picture(picture.perceptual_hash, thumbnail))
 

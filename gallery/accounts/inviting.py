@@ -9,9 +9,10 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractUser
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
+from gallery import locking
 from gallery.models import Invitation
 
 _ACCOUNT_LOCK = 0x6A6F_696E  # any number that no other advisory lock of the site uses
@@ -44,8 +45,7 @@ def accept(token: str, username: str, password: str) -> AbstractUser:
 
     A staff invitation makes a superuser while the site has none.
     """
-    with connection.cursor() as cursor:  # one account at a time: two links must not make two first admins
-        cursor.execute("select pg_advisory_xact_lock(%s)", [_ACCOUNT_LOCK])
+    locking.take_turns(_ACCOUNT_LOCK)  # two links must not make two first admins
     rows = Invitation.objects.select_for_update().filter(token_hash=Invitation.hash_of(token))
     invitation = _usable(rows.first())
     staff = invitation.role == Invitation.Role.STAFF

@@ -12,7 +12,7 @@ from django.db import DataError, connection, transaction
 from django.db.models import Count, Exists, OuterRef
 from django.utils import timezone
 
-from gallery import reindexing, tagging
+from gallery import locking, reindexing, tagging
 from gallery.index import indexing
 from gallery.likeness import matrix, vectors
 from gallery.models import Category, Post, PostStatus, Prediction, Preference, Profile, Release, Tag, typed_name
@@ -32,7 +32,7 @@ def install(folder: Path | str, *, activate: bool = False, move: bool = False) -
     source = _read(folder)
     _refuse_long(source)
     with transaction.atomic():
-        _one_at_a_time()
+        locking.take_turns(_INSTALL_LOCK)
         release = Release.objects.filter(name=source.name).first()
         if release and release.config != source.config:
             raise ReleaseError(
@@ -56,7 +56,7 @@ def use(release: Release) -> None:
     """
     read_release(release.path)
     with transaction.atomic():
-        _one_at_a_time()
+        locking.take_turns(_INSTALL_LOCK)
         Release.objects.filter(active=True).exclude(pk=release.pk).update(active=False)
         Release.objects.filter(pk=release.pk).update(active=True, activated_at=timezone.now())
         transaction.on_commit(_after_change)
@@ -105,7 +105,7 @@ def remove(release: Release) -> int:
     Posts that only it has tagged keep what people said of them. Raises ReleaseError for the active one.
     """
     with transaction.atomic():
-        _one_at_a_time()
+        locking.take_turns(_INSTALL_LOCK)
         if Release.objects.select_for_update().get(pk=release.pk).active:
             raise ReleaseError(f"{release.title} is active: activate another release first, then remove it.")
         seen_by_active = Prediction.objects.filter(release__active=True).values("post_id")
@@ -137,11 +137,6 @@ def _changed_posts():
     """Posts that several releases saw: for the others the same prediction counts as before."""
     several = Prediction.objects.values("post_id").annotate(releases=Count("id")).filter(releases__gt=1)
     return Post.objects.active().filter(pk__in=several.values("post_id"))
-
-
-def _one_at_a_time() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("select pg_advisory_xact_lock(%s)", [_INSTALL_LOCK])
 
 
 def _copy(source: ReleaseFolder, move: bool) -> Path:

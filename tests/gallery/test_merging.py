@@ -289,3 +289,12 @@ def test_a_file_that_comes_again_while_it_is_skipped_is_not_lost(first, member, 
     assert stored.created and stored.post.pk != held.pk and stored.post.uploader == stranger
     paths = [stored.post.file_path, *(stored.post.thumbnail_path(size) for size in THUMBNAIL_SIZES)]
     assert all((data / "media" / path).is_file() for path in paths)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_near_copies_that_come_at_one_moment_the_second_is_held(member):
+    came = []
+    with while_another(lambda: came.append(send(200, member))):
+        first = send(400, member).post
+    assert [near.post for near in came[0].near] == [first]
+    assert came[0].post.status == PostStatus.HELD
