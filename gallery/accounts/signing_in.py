@@ -57,6 +57,11 @@ def _network(address: str) -> str:
     return str(getattr(found, "ipv4_mapped", None) or found)
 
 
+def proxy_is_unknown(request: HttpRequest) -> bool:
+    """Whether a proxy passed this on that no setting tells of: then all people share its address, and their tries."""
+    return not settings.PROXIES and "X-Forwarded-For" in request.headers
+
+
 def _address(request: HttpRequest) -> str:
     """Where the person is. Each proxy adds the address it saw at the end; anybody can write what stands before."""
     seen = [part.strip() for part in request.headers.get("X-Forwarded-For", "").split(",") if part.strip()]

@@ -15,6 +15,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from gallery import seeding, tagging
+from gallery.accounts import signing_in
 from gallery.http import next_path, staff_only
 from gallery.likeness import features
 from gallery.models import Post, Prediction, Release, TaggingRun, TaggingState
@@ -38,6 +39,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
         "features": features.number(),
         "disk": disk,
         "disk_part": 1 - disk.free / disk.total,
+        "proxy_is_unknown": signing_in.proxy_is_unknown(request),
         "originals": Post.objects.aggregate(size=Sum("file_size"))["size"] or 0,
     }
     return render(request, "staff/dashboard.html", context)

@@ -36,6 +36,14 @@ def test_staff_acts_take_a_post_from_staff_alone(name, args, client, staff):
     assert client.post(url).url.startswith("/login/")
 
 
+def test_the_overview_tells_of_a_proxy_that_the_settings_leave_out(staff, settings):
+    said, behind = "A proxy stands in front", {"X-Forwarded-For": "192.0.2.7"}
+    assert said not in staff.get(reverse("staff")).content.decode()
+    assert said in staff.get(reverse("staff"), headers=behind).content.decode()
+    settings.PROXIES = 1
+    assert said not in staff.get(reverse("staff"), headers=behind).content.decode()
+
+
 def test_the_overview_counts_the_queue_and_misses_the_worker(staff):
     for state in (TaggingState.WAITING, TaggingState.WAITING, TaggingState.FAILED):
         make_post(tagging_state=state)
