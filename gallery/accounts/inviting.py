@@ -80,7 +80,7 @@ def _usable(invitation: Invitation | None) -> Invitation:
     if invitation is None:
         raise InvitationError("This link is not an invitation: ask for a new one.")
     if invitation.used_at is not None:
-        raise InvitationError("This invitation was used already: log in, or ask for a new one.")
+        raise InvitationError("This invitation was used already: sign in, or ask for a new one.")
     if not invitation.open:
         raise InvitationError("This invitation is too old: ask for a new one.")
     if not _may_invite(invitation.created_by, invitation.role):

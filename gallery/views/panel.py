@@ -11,7 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 
 from gallery import correcting, profiles
-from gallery.models import Category, Post, PostStatus, Rating, TagIndex
+from gallery.models import Category, Post, PostStatus, Rating, Tag, TagIndex
 
 # What the address of a post page carries: the search one came from, its page, and which tags to show.
 _KEYS = ("q", "page", "before", "after", "show")
@@ -38,7 +38,7 @@ def here(request: HttpRequest) -> QueryDict:
     return kept
 
 
-def panel_context(request: HttpRequest, post: Post, mistake: str = "", row: TagIndex | None = None) -> dict[str, Any]:
+def panel_context(request: HttpRequest, post: Post, row: TagIndex | None = None) -> dict[str, Any]:
     """Everything post/panel.html shows: tags by category, the rating, the tagging state; `row` as `tags_of` has it."""
     place = here(request)
     thresholds = profiles.resolve(profiles.chosen(request))
@@ -59,7 +59,6 @@ def panel_context(request: HttpRequest, post: Post, mistake: str = "", row: TagI
         "show_all": show_all,
         "ratings": [(rating, _of_rating(every, rating)) for rating in Rating],
         "rated": len(every) > len(tags),
-        "mistake": mistake,
         "q": place.get("q", ""),
         "here": place.urlencode(),
         "results": found.urlencode(),
@@ -75,10 +74,11 @@ def _of_rating(tags: list[correcting.PostTag], rating: Rating) -> correcting.Pos
     return next((tag for tag in tags if tag.tag.name == rating.tag_name), None)
 
 
-def answer(request: HttpRequest, post: Post, mistake: str = "") -> HttpResponse:
-    """After a verdict: the panel anew for HTMX, the page anew for a plain form."""
+def answer(request: HttpRequest, post: Post, mistake: str = "", added: Tag | None = None) -> HttpResponse:
+    """After a verdict: the panel anew for HTMX, with words for the box of a typed tag; the page for a plain form."""
     if request.htmx:
-        return render(request, "post/panel.html", panel_context(request, post, mistake), status=422 if mistake else 200)
+        context = panel_context(request, post) | {"answering": True, "mistake": mistake, "added": added}
+        return render(request, "post/panel.html", context, status=422 if mistake else 200)
     if mistake:
         messages.error(request, mistake)
     place = here(request).urlencode()

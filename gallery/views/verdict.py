@@ -6,7 +6,7 @@ from django.views.decorators.http import require_POST
 
 from gallery import correcting
 from gallery.http import member_only
-from gallery.models import Tag
+from gallery.models import Category, Tag
 from gallery.views.panel import answer, visible
 
 
@@ -32,7 +32,7 @@ def add_tag(request: HttpRequest, pk: int) -> HttpResponse:
     """Say yes to a tag by its name, known or new."""
     post = visible(request, pk)
     try:
-        correcting.add(post, request.POST.get("tag", ""), request.user)
+        tag = correcting.add(post, request.POST.get("tag", ""), request.user)
     except correcting.BadTag as error:
         return answer(request, post, mistake=str(error))
-    return answer(request, post)
+    return answer(request, post, added=None if tag.category == Category.RATING else tag)

@@ -50,6 +50,14 @@ function countHeld() {
   const held = rows.querySelectorAll("[data-held]").length;
   document.getElementById("near-count").textContent = held;
   nearAll.hidden = held < 2;
+  if (held === 0) document.getElementById("held-words")?.remove(); // what was said when the page came
+}
+
+/** After a choice: its buttons are gone, so the words in their place take the keys' place. */
+function chosen(event) {
+  countHeld();
+  const answered = event.target.closest(".upload-result");
+  if (answered && document.activeElement === document.body) answered.querySelector("a")?.focus();
 }
 
 function preview(item) {
@@ -220,7 +228,7 @@ nearAll.addEventListener("submit", (event) => {
     (held.querySelector(`[value=${wanted}]`) ?? held.querySelector("[value=keep]")).click();
   }
 });
-document.addEventListener("htmx:afterSwap", countHeld);
+document.addEventListener("htmx:afterSwap", chosen);
 form.addEventListener("submit", (event) => event.preventDefault()); // Enter in the source field
 retryAll.addEventListener("click", () => items.filter((item) => item.state === "failed").forEach(retry));
 cancelAll.addEventListener("click", () => [...items].reverse().forEach(cancel)); // the one being sent last

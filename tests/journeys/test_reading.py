@@ -84,6 +84,17 @@ def test_keys_lead_through_posts_and_search_completes(site: Site, with_posts: Pa
     expect(page.get_by_role("dialog")).to_be_visible()
 
 
+def test_back_from_all_tags_shows_the_whole_post(site: Site, with_posts: Page) -> None:
+    page = with_posts
+    page.goto(f"{site.address}/")
+    page.locator("main a[href^='/posts/']").first.click()
+    page.get_by_role("link", name="All", exact=True).click()
+    page.wait_for_url("**show=all*")
+    page.go_back()
+    expect(page.get_by_role("link", name="On", exact=True)).to_have_attribute("aria-current", "true")
+    expect(page.locator("[data-stage] img")).to_be_visible()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_is_wider_than_a_phone(
     site: Site, with_posts: Page, new_page: Callable[..., Page], scheme: str

@@ -64,7 +64,9 @@ def test_the_uploader_is_asked_and_the_file_kept(member, first):
 def test_each_choice_answers_with_its_row(member, first, choice, words, left):
     send(member, file(200))
     answer = choose(member, held(), choice)
-    assert answer.status_code == 200 and words in answer.content.decode()
+    text = answer.content.decode()
+    assert answer.status_code == 200 and words in text
+    assert ("a child of" in text) == (choice == "keep")
     assert Post.objects.active().count() == left
     assert not Post.objects.filter(status=PostStatus.HELD).exists()
 

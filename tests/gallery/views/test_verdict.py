@@ -104,6 +104,7 @@ def test_a_name_that_is_no_tag_is_explained(post):
     client = signed_in()
     part = client.post(f"/posts/{post.pk}/tags/", {"tag": "a*b"}, **HTMX)
     assert part.status_code == 422 and "can&#x27;t begin with" in part.content.decode()
+    assert 'id="added"' in part.content.decode().partition("</section>")[2].partition("can&#x27;t begin")[0]
     page = client.post(f"/posts/{post.pk}/tags/", {"tag": ""}, follow=True)
     assert "Type the name of a tag." in page.content.decode()
     assert not Tag.objects.exists()
@@ -115,3 +116,11 @@ def test_a_post_has_one_rating(post):
     client.post(f"/posts/{post.pk}/tags/", {"tag": "rating:explicit"})
     assert Verdict.objects.get(post=post).tag.name == "rating_explicit"
     assert 'aria-pressed="true"' in client.get(f"/posts/{post.pk}/").content.decode()
+
+
+def test_what_was_added_is_said_beside_the_box(post):
+    Tag.objects.create(name="car", category=Category.GENERAL).aliases.create(name="automobile")
+    client = signed_in()
+    text = client.post(f"/posts/{post.pk}/tags/", {"tag": "automobile"}, **HTMX).content.decode()
+    assert 'Added <span class="tag tag-general">car</span>' in text
+    assert "Added" not in client.post(f"/posts/{post.pk}/tags/", {"tag": "rating:general"}, **HTMX).content.decode()
