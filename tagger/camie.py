@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 FAST = {"cpu": torch.bfloat16, "cuda": torch.float16}  # half precision rounds eight times finer
 NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 # Of a backbone in fast mode on a processor. bfloat16's rounding does most harm there: the starter's features are off by
-# 7.4 % without, 7.0 % with the stem alone, 2.5 % with these, 2.1 % with four; its tags agree to 96.9 %, 97.5, 98.8 and
-# 99.0 % (the worse stage, by torch). They are 2.0 % of V2-L's multiplications and 2.4 % of its time in exact mode.
+# 7.4 % without, 7.0 % with the stem alone, 2.5 % with these, 2.1 % with four; its tags agree to 96.2 %, 97.5, 98.5 and
+# 98.8 % (the worse stage, by torch). They are 2.0 % of V2-L's multiplications and 2.4 % of its time in exact mode.
 EXACT_BLOCKS = 3
 PIXELS_CACHED = 512 * 512  # of one pass of the backbone on a processor; a second picture of Camie's size costs more
 # Pixels in one pass of the model; more pictures are taken in several passes.
