@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -48,67 +49,72 @@ def _pick(rng: np.random.Generator, world: World, low: int, high: int, n: int) -
     return [("tag", int(world.general[rank]) + 1) for rank in rng.choice(np.arange(low, high), n, replace=False)]
 
 
-def make_queries(collection: Collection, per_kind: int = 15, seed: int = 7) -> list[Query]:
-    world, rng = collection.world, np.random.default_rng(seed)
+class _Maker:
+    """Trees of random tags of each sort; the same seed makes the same searches."""
 
-    def common(n: int) -> list[Tree]:
-        return _pick(rng, world, 0, 60, n)
+    def __init__(self, collection: Collection, per_kind: int, seed: int) -> None:
+        self.world, self.rng = collection.world, np.random.default_rng(seed)
+        self.counts = collection.counts()
+        numbers = self.rng.integers(1_000, 2_900, per_kind)
+        self.patterns = iter(["*", "general_1*", "character_*", *(f"general_{n}*" for n in numbers)])
 
-    def mid(n: int) -> list[Tree]:
-        return _pick(rng, world, 300, 3_000, n)
+    def common(self, n: int) -> list[Tree]:
+        return _pick(self.rng, self.world, 0, 60, n)
 
-    def rare(n: int) -> list[Tree]:
-        return _pick(rng, world, 8_000, 25_000, n)
+    def mid(self, n: int) -> list[Tree]:
+        return _pick(self.rng, self.world, 300, 3_000, n)
 
-    def character() -> Tree:
-        at = int(rng.integers(0, 300))
-        shown = {int(tag) + 1 for tag in world.attributes[at][:2]}
-        return ("and", ("tag", int(world.characters[at]) + 1), *(("tag", tag) for tag in sorted(shown)))
+    def rare(self, n: int) -> list[Tree]:
+        return _pick(self.rng, self.world, 8_000, 25_000, n)
 
-    counts = collection.counts()
-    patterns = iter(
-        ["*", "general_1*", "character_*", *(f"general_{n}*" for n in rng.integers(1_000, 2_900, per_kind))]
-    )
+    def character(self) -> Tree:
+        at = int(self.rng.integers(0, 300))
+        shown = {int(tag) + 1 for tag in self.world.attributes[at][:2]}
+        return ("and", ("tag", int(self.world.characters[at]) + 1), *(("tag", tag) for tag in sorted(shown)))
 
-    def wild(pattern: str) -> Tree:
-        found = [tag for tag, name in enumerate(world.names, 1) if fnmatchcase(name, pattern)]
-        found.sort(key=lambda tag: (-counts[tag], world.names[tag - 1]))
+    def wild(self) -> Tree:
+        pattern = next(self.patterns)
+        found = [tag for tag, name in enumerate(self.world.names, 1) if fnmatchcase(name, pattern)]
+        found.sort(key=lambda tag: (-self.counts[tag], self.world.names[tag - 1]))
         return ("wild", pattern, tuple(found[:WILDCARD_TAGS]))
 
-    def era() -> Tree:
-        return ("tag", int(world.years[rng.integers(0, 6)]) + 1)
+    def era(self) -> Tree:
+        return ("tag", int(self.world.years[self.rng.integers(0, 6)]) + 1)
 
-    def group() -> Tree:
-        inner: Tree = ("or", *mid(2))
+    def group(self) -> Tree:
+        inner: Tree = ("or", *self.mid(2))
         for _ in range(4):
-            inner = ("or", ("and", inner, *common(1)), *mid(1))
-        return ("and", inner, ("not", common(1)[0]))
+            inner = ("or", ("and", inner, *self.common(1)), *self.mid(1))
+        return ("and", inner, ("not", self.common(1)[0]))
 
-    kinds = {
-        "1 common": lambda: Query("", common(1)[0]),
-        "1 mid": lambda: Query("", mid(1)[0]),
-        "1 rare": lambda: Query("", rare(1)[0]),
-        "2 common": lambda: Query("", ("and", *common(2))),
-        "common and mid": lambda: Query("", ("and", *common(1), *mid(1))),
-        "common and rare": lambda: Query("", ("and", *common(1), *rare(1))),
-        "3 mid": lambda: Query("", ("and", *mid(3))),
-        "5 mixed": lambda: Query("", ("and", *common(3), *mid(2))),
-        "common not common": lambda: Query("", ("and", *common(1), ("not", common(1)[0]))),
-        "mid not 2 common": lambda: Query("", ("and", *mid(1), *(("not", tag) for tag in common(2)))),
-        "3 mid or": lambda: Query("", ("or", *mid(3))),
-        "deep group": lambda: Query("", group()),
-        "character and looks": lambda: Query("", character()),
-        "wildcard": lambda: Query("", wild(next(patterns))),
-        "2 exclusive ratings": lambda: Query("", ("and", ("rating", 0), ("rating", 3))),
-        "old era": lambda: Query("", ("and", era(), *mid(1))),
-        "12 negated common": lambda: Query("", ("and", *(("not", tag) for tag in common(12)))),
-        "8 common": lambda: Query("", ("and", *common(8))),
-        "ai at 90 %": lambda: Query("", ("and", ("ai", mid(1)[0][1], 90), *common(1))),
-        "ordered by size": lambda: Query("", ("and", *common(1), *mid(1)), " order:filesize"),
+
+def make_queries(collection: Collection, per_kind: int = 15, seed: int = 7) -> list[Query]:
+    make = _Maker(collection, per_kind, seed)
+    common, mid, rare = make.common, make.mid, make.rare
+    kinds: dict[str, Callable[[], Tree]] = {
+        "1 common": lambda: common(1)[0],
+        "1 mid": lambda: mid(1)[0],
+        "1 rare": lambda: rare(1)[0],
+        "2 common": lambda: ("and", *common(2)),
+        "common and mid": lambda: ("and", *common(1), *mid(1)),
+        "common and rare": lambda: ("and", *common(1), *rare(1)),
+        "3 mid": lambda: ("and", *mid(3)),
+        "5 mixed": lambda: ("and", *common(3), *mid(2)),
+        "common not common": lambda: ("and", *common(1), ("not", common(1)[0])),
+        "mid not 2 common": lambda: ("and", *mid(1), *(("not", tag) for tag in common(2))),
+        "3 mid or": lambda: ("or", *mid(3)),
+        "deep group": make.group,
+        "character and looks": make.character,
+        "wildcard": make.wild,
+        "2 exclusive ratings": lambda: ("and", ("rating", 0), ("rating", 3)),
+        "old era": lambda: ("and", make.era(), *mid(1)),
+        "12 negated common": lambda: ("and", *(("not", tag) for tag in common(12))),
+        "8 common": lambda: ("and", *common(8)),
+        "ai at 90 %": lambda: ("and", ("ai", mid(1)[0][1], 90), *common(1)),
+        "ordered by size": lambda: ("and", *common(1), *mid(1)),
     }
-    return [
-        Query(kind, made.tree, made.order) for kind, make in kinds.items() for made in (make() for _ in range(per_kind))
-    ]
+    orders = {"ordered by size": " order:filesize"}
+    return [Query(kind, tree(), orders.get(kind, "")) for kind, tree in kinds.items() for _ in range(per_kind)]
 
 
 class Reference:
