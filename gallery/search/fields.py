@@ -35,7 +35,7 @@ from gallery.search.names import like_pattern
 from gallery.search.orders import OFFERED, read_order
 from gallery.search.predicates import EVERY_POST, NOTHING, Condition, Predicate, Rated, both, either, neither
 from gallery.search.tagcounts import VERDICT_COUNT
-from gallery.search.terms import Context, Field, choice, choices, named, something
+from gallery.search.terms import Context, Field, choice, choices, each_of, named, something
 from gallery.search.values import BadValue, Range, Ranges, Reader, Sql, any_sql, read_ranges
 
 MAX_LIMIT = 200
@@ -47,17 +47,20 @@ _RATING_WORDS = {
 }
 _FILE_TYPES = ("jpg", "png", "gif", "webp", "avif")
 _OTHER_FILE_TYPES = ("mp4", "webm", "swf", "zip")  # Danbooru's
+_DAYS = ("today", "yesterday")
 _PEOPLE = 1000  # names that a misspelt one is compared with
 _EVERY = frozenset(Rating) | {None}
 
 
-def _number(expression: str, reader: Reader, sampled: str = "", selective: bool = False) -> Field:
+def _number(
+    expression: str, reader: Reader, sampled: str = "", selective: bool = False, words: tuple[str, ...] = ()
+) -> Field:
     """A number or time in one column; `sampled` is the column of the sample that holds it."""
 
     def condition(ranges: Ranges, context: Context) -> Predicate:
         return Condition(any_sql([each.sql(expression) for each in ranges]), sampled, ranges, selective)
 
-    return Field(partial(read_ranges, reader=reader), condition)
+    return Field(partial(read_ranges, reader=reader), condition, words)
 
 
 def _age(ranges: Ranges, context: Context) -> Predicate:
@@ -77,7 +80,7 @@ def _age(ranges: Ranges, context: Context) -> Predicate:
 
 def _ratings(text: str) -> frozenset[int | None]:
     words = {**{word: {rating} for word, rating in _RATING_WORDS.items()}, "any": _EVERY - {None}}
-    return frozenset().union(*(choice(words, part.strip()) for part in text.split(",")))
+    return frozenset().union(*each_of(text, partial(choice, words)))
 
 
 def _text(column: str, what: str) -> Field:
@@ -153,10 +156,13 @@ def _absent(reason: str, words: tuple[str, ...] = ()) -> Field:
     return Field(str, condition, words, offered=False)
 
 
-def _limit(text: str) -> int:
-    number = values.whole(text).start
+def _limit(example: str, text: str) -> int:
+    try:
+        number = values.whole(text).start
+    except BadValue:
+        number = 0
     if not number >= 1:
-        raise BadValue("give a number of posts, as in limit:40")
+        raise BadValue(f"give a number of posts, as in {example}")
     return number
 
 
@@ -169,11 +175,12 @@ def _file_type(ext: str) -> Condition:
 
 
 def _file_types(text: str) -> tuple[str, ...]:
-    found = tuple(part.strip().lower() for part in text.split(","))
-    for part in found:
+    def read(part: str) -> str:
         if part not in (*_FILE_TYPES, "jpeg", *_OTHER_FILE_TYPES):
             raise BadValue(f"give one of {', '.join(_FILE_TYPES)}.", nearest(part, _FILE_TYPES))
-    return found
+        return part
+
+    return tuple(each_of(text.lower(), read))
 
 
 def _status(word: str, context: Context) -> Predicate:
@@ -236,11 +243,11 @@ FIELDS: dict[str, Field] = {
     "mpixels": _number(SAMPLED["mpixels"], values.decimal, "mpixels"),
     "ratio": _number(SAMPLED["ratio"], values.ratio, "ratio"),
     "filesize": _number(SAMPLED["filesize"], values.file_size, "filesize"),
-    "date": _number("p.created_at", values.day, "created_at"),
+    "date": _number("p.created_at", values.day, "created_at", words=_DAYS),
     "age": Field(partial(read_ranges, reader=values.age), _age, ("<1d", "<1w", "<1mo", "<1y")),
-    "change": _number("i.updated_at", values.day),
-    "tagged": Field(partial(read_ranges, reader=values.day), tagged, ("today", "yesterday")),
-    "judged": Field(partial(read_ranges, reader=values.day), judged, ("today", "yesterday")),
+    "change": _number("i.updated_at", values.day, words=_DAYS),
+    "tagged": Field(partial(read_ranges, reader=values.day), tagged, _DAYS),
+    "judged": Field(partial(read_ranges, reader=values.day), judged, _DAYS),
     "md5": _checksum("p.md5", 32, "md5"),
     "sha256": _checksum("p.sha256", 64, "sha256"),
     "rating": Field(_ratings, lambda found, context: Rated(found), (*(r.label for r in Rating), "none")),
@@ -279,8 +286,8 @@ FIELDS: dict[str, Field] = {
     "profile": Field(partial(something, "the name of a profile"), lambda name, context: EVERY_POST),
     "search": Field(partial(something, "the name of a saved search, or all"), lambda name, context: NOTHING, ("all",)),
     "order": _shape(read_order, OFFERED),
-    "limit": _shape(_limit, ("20", "40", "100", "200")),
-    "random": _shape(_limit, ("1", "20")),
+    "limit": _shape(partial(_limit, "limit:40"), ("20", "40", "100", "200")),
+    "random": _shape(partial(_limit, "random:5"), ("1", "20")),
 }
 
 

@@ -14,7 +14,19 @@ from gallery.search import sample as samples
 from gallery.search.counts import Count
 from gallery.search.errors import SearchTimeout
 from gallery.search.planner import Cover, Way
-from gallery.search.predicates import FALSE, TRUE, All, Masks, On, Predicate, both, known_to_sample
+from gallery.search.predicates import (
+    FALSE,
+    TRUE,
+    All,
+    Any,
+    Masks,
+    Neither,
+    On,
+    Predicate,
+    Said,
+    both,
+    known_to_sample,
+)
 from gallery.search.running import Planned, run
 from gallery.search.sample import Sample
 from gallery.search.values import Sql, all_sql
@@ -29,7 +41,8 @@ def forecast(predicates: Sequence[Predicate]) -> list[Count | None]:
     """The counts of these searches; None where nothing can be said in time."""
     seen = samples.current()
     if seen is None:
-        found = dict(zip(predicates, _all_counted(list(dict.fromkeys(predicates))), strict=False))
+        different = list(dict.fromkeys(predicates))
+        found = dict(zip(different, _all_counted(different), strict=False))  # none of them in time, or all
         return [found.get(predicate) for predicate in predicates]
     masks = Masks(seen)
     estimates = [_estimate(predicate, masks) for predicate in predicates]
@@ -48,7 +61,16 @@ def _estimate(predicate: Predicate, masks: Masks) -> Count | None:
     if not known_to_sample(predicate):
         return None
     number, scale = int(np.count_nonzero(masks.of(predicate))), masks.sample.scale
-    return Count(round(number * scale), scale == 1)
+    return Count(round(number * scale), scale == 1 and not _asks_the_release(predicate))
+
+
+def _asks_the_release(predicate: Predicate) -> bool:
+    """Whether the sample, which holds what people made of it, tells only about what is asked."""
+    if isinstance(predicate, Neither):
+        return _asks_the_release(predicate.child)
+    if isinstance(predicate, All | Any):
+        return any(map(_asks_the_release, predicate.children))
+    return isinstance(predicate, Said)
 
 
 def _to_count(predicate: Predicate, estimate: Count | None, seen: Sample) -> float:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from django.db import connection
 
 from gallery.models import Release, Tag, TagAlias
 from gallery.search.errors import SearchTimeout, did_you_mean, nearest
-from gallery.search.values import Sql
+from gallery.search.values import BadValue, Sql
 
 WILDCARD_TAGS = 100  # as Danbooru
 _ADVISED = 5  # names that are no tag, for which one search looks for the nearest
@@ -161,7 +162,9 @@ def nearest_tag(name: str) -> str | None:
         return None
     prefix, colon, value = name.partition(":")
     if colon and (near := nearest(prefix, FIELDS)):
-        return f"{near}:{value}"
+        with suppress(BadValue):  # fate:saber is no date
+            FIELDS[near].read(value)
+            return f"{near}:{value}"
     # Two swapped letters change most trigrams of a short word: compare it with the commonest of its letter.
     return _most_alike(name) or nearest(name, _common_names(name[:1]))
 

@@ -139,12 +139,17 @@ def to_text(node: Node) -> str:
     if isinstance(node, Not):
         return "-" + _grouped(node.child)
     if isinstance(node, Metatag):
-        return f"{node.name}:{_quoted(node.value)}"
+        return f"{node.name}:{quoted(node.value)}"
     return node.pattern if isinstance(node, Wildcard) else tag_text(node.name)
 
 
 def _grouped(node: Node) -> str:
-    return f"({to_text(node)})" if isinstance(node, And | Or) else to_text(node)
+    text = to_text(node)
+    if not isinstance(node, And | Or):
+        return text
+    # A closing parenthesis right behind saber_(* would be taken for that term's own.
+    last = text.rpartition(" ")[2]
+    return f"({text} )" if last.count("(") > last.count(")") else f"({text})"
 
 
 def tag_text(name: str) -> str:
@@ -156,11 +161,11 @@ def tag_text(name: str) -> str:
         and name not in ("and", "or")
         and not is_metatag(name.partition(":")[0])
     )
-    return name if plain else f"tag:{_quoted(name)}"
+    return name if plain else f"tag:{quoted(name)}"
 
 
-def _quoted(value: str) -> str:
-    """A metatag's value, quoted unless it is one plain word."""
+def quoted(value: str) -> str:
+    """A metatag's value, in quotation marks unless it is one plain word."""
     if value and not re.search(r"[\s\"'\\()]", value):
         return value
     return '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'

@@ -65,6 +65,8 @@ ORDERS: dict[str, str] = {
     **{f"{name}_{way}": f"{name}_{way}" for name in _COLUMNS for way in ("asc", "desc")},
     **{name + ending: "missing" for name in ABSENT_ORDERS for ending in ("", "_asc", "_desc")},
 }
+TWO_WAYS = tuple(_COLUMNS)  # each with _asc or _desc, too
+ONE_WAY = ("landscape", "portrait", "random", "custom", "none")
 # While typing, the ways one goes most first; what finds no order here not at all.
 _FIRST = ("random", "filesize", "mpixels", "tagcount", "landscape", "portrait", "id", "created", "change")
 OFFERED = tuple(
@@ -87,8 +89,8 @@ def read_order(text: str) -> str:
     word = text.lower()
     if word in ORDERS or re.fullmatch(r"random_[0-9]{1,9}", word):
         return word
-    listed = ", ".join(name for name in ORDERS if not name.endswith(("_asc", "_desc")) and ORDERS[name] != "missing")
-    raise BadValue(f"give one of {listed}, with _asc or _desc.", nearest(word, ORDERS))
+    listed = f"{', '.join(TWO_WAYS)}, with _asc or _desc if you like, or {', '.join(ONE_WAY)}"
+    raise BadValue(f"give one of {listed}.", nearest(word, ORDERS))
 
 
 @dataclass(frozen=True)

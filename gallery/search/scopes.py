@@ -120,8 +120,8 @@ def without_shape(tree: Node) -> Node:
 
 def asks_for_deleted(tree: Node) -> bool:
     """Whether a search is about more than the active posts."""
-    if isinstance(tree, Not) and _status(tree.child) == "active":
-        return True
+    if isinstance(tree, Not) and _status(tree.child) in ("active", "deleted"):
+        return _status(tree.child) == "active"
     return _status(tree) in ("deleted", "any", "all") or any(map(asks_for_deleted, inside(tree)))
 
 

@@ -6,6 +6,7 @@ The count beside a suggestion is of the whole search with it, so that one never 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from gallery.search.fields import FIELDS, is_metatag
 from gallery.search.forecast import forecast
 from gallery.search.lexicon import Hit
 from gallery.search.names import Known, Names, like_pattern
-from gallery.search.nodes import Leaf, Metatag, Node, Tag, leaves, rewritten, tag_text
+from gallery.search.nodes import Leaf, Metatag, Node, Tag, leaves, quoted, rewritten, tag_text
 from gallery.search.parser import parse
 from gallery.search.scopes import Viewer, asks_for_deleted, expanded, scoped
 from gallery.search.tagcounts import tag_count_sql
@@ -78,7 +79,7 @@ def suggest(
     """
     start, word = _last_word(text_before_cursor)
     signs = re.match(r"[-~]*", word)[0]
-    word = word[len(signs) :].lower()
+    word = unicodedata.normalize("NFC", word[len(signs) :]).lower()
     if not word or len(word) > MAX_WORD or not word.isprintable():
         return []
     name, colon, value = word.partition(":")
@@ -183,18 +184,19 @@ def _values(name: str, value: str, thresholds: Thresholds, viewer: Viewer) -> li
     """What may follow `name:`."""
     field = FIELDS[name]
     if field.takes_tag:
-        return [_of_tag(each, name) for each in _tags(value, thresholds)] if value else []
+        confidence = name == "ai" and "," in value  # the name before it is written
+        return [_of_tag(each, name) for each in _tags(value, thresholds)] if value and not confidence else []
     words = [*field.words, *words_of(name, viewer, value)]
-    return [_of_value(name, word) for word in dict.fromkeys(words) if word.lower().startswith(value)][:_POOL]
+    return [_of_value(name, word, viewer) for word in dict.fromkeys(words) if word.lower().startswith(value)][:_POOL]
 
 
-def _of_value(name: str, word: str) -> _Candidate:
-    suggestion = Suggestion(f"{name}:{_quoted(word)}", f"{name}:{word}", None, None, None, 0)
-    return _Candidate(suggestion, None if FIELDS[name].shape or name == "profile" else Metatag(name, word))
-
-
-def _quoted(word: str) -> str:
-    return f'"{word}"' if re.search(r"[\s()]", word) else word
+def _of_value(name: str, word: str, viewer: Viewer = None) -> _Candidate:
+    suggestion = Suggestion(f"{name}:{quoted(word)}", f"{name}:{word}", None, None, None, 0)
+    term = Metatag(name, word)
+    # Deleted posts are not among those that are counted, and members may find some.
+    deleted = asks_for_deleted(term) and viewer is not None and viewer.is_authenticated
+    uncounted = FIELDS[name].shape or name == "profile" or deleted
+    return _Candidate(suggestion, None if uncounted else term)
 
 
 # Tags
@@ -203,7 +205,7 @@ def _quoted(word: str) -> str:
 def _of_tag(found: _Found, name: str = "") -> _Candidate:
     """A tag, by itself or as the value of a metatag; a quoted name says the same to every one of them."""
     prefix = f"{name}:" if name else ""
-    value = prefix + (_quoted(found.name) if name else tag_text(found.name))
+    value = prefix + (quoted(found.name) if name else tag_text(found.name))
     label = prefix + (found.alias or found.name)
     suggestion = Suggestion(value, label, found.category, found.count, found.name if found.alias else None, 0)
     term = Metatag(name, found.name) if name and name != "tag" else Tag(found.name)

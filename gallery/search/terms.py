@@ -56,6 +56,18 @@ def choice(words: dict[str, Any], value: str) -> Any:
     return words[word]
 
 
+def each_of(text: str, read: Callable[[str], Any]) -> list[Any]:
+    """What each part of a list such as `g,s` means; the remedy for one leaves the others as they are."""
+    parts, found = [part.strip() for part in text.split(",")], []
+    for at, part in enumerate(parts):
+        try:
+            found.append(read(part))
+        except BadValue as error:
+            error.near = error.near and ",".join([*parts[:at], error.near, *parts[at + 1 :]])
+            raise
+    return found
+
+
 def choices(predicates: dict[str, Predicate]) -> Field:
     return Field(partial(choice, predicates), lambda predicate, context: predicate, tuple(predicates))
 

@@ -8,7 +8,7 @@ from gallery.search.absent import ABSENT_METATAGS
 from gallery.search.fields import MAX_LIMIT
 from gallery.search.names import WILDCARD_TAGS
 from gallery.search.nodes import WILDCARD_TERMS
-from gallery.search.orders import ORDERS
+from gallery.search.orders import ONE_WAY, TWO_WAYS
 from gallery.search.parser import MAX_DEPTH, MAX_TERMS
 
 _LIMITS = (
@@ -16,7 +16,6 @@ _LIMITS = (
     f" {WILDCARD_TERMS} and stands for the {WILDCARD_TAGS} most used tags that match, a page shows at most {MAX_LIMIT}"
     " posts, and a search may take three seconds. Whatever is cut is said above the posts."
 )
-_PLAIN_ORDERS = [name for name in ORDERS if not name.endswith(("_asc", "_desc")) and ORDERS[name] != "missing"]
 
 # Title, a note, and (example, what it finds).
 SECTIONS: list[tuple[str, str, list[tuple[str, str]]]] = [
@@ -82,14 +81,14 @@ SECTIONS: list[tuple[str, str, list[tuple[str, str]]]] = [
     ),
     (
         "The list",
-        f"Orders: {', '.join(_PLAIN_ORDERS)}. Each takes _asc or _desc.",
+        f"Orders: {', '.join(TWO_WAYS)}, each with _asc or _desc if you like, and {', '.join(ONE_WAY)}.",
         [
             ("order:id", "oldest first"),
             ("smile order:filesize", "largest first"),
             ("order:random", "shuffled; its pages keep the order"),
             ("order:custom id:3,1,2", "as listed"),
             ("limit:20", "posts on a page"),
-            ("random:5", "some at random"),
+            ("random:5", "so many of them, picked by chance"),
         ],
     ),
 ]

@@ -11,6 +11,11 @@ function wordEnd(input) {
   return rest < 0 ? input.value.length : input.selectionStart + rest;
 }
 
+/** How many characters the server counts before the cursor: one that is two units long here is one there. */
+function cursorOf(input) {
+  return [...input.value.slice(0, input.selectionStart)].length;
+}
+
 /** Two leading digits of an estimate: more would say more than is known. */
 function counted({ count, exact }) {
   if (exact) return count.toLocaleString("en");
@@ -80,7 +85,7 @@ class Combobox {
   }
 
   question() {
-    if (!this.one) return { q: this.input.value, cursor: this.input.selectionStart };
+    if (!this.one) return { q: this.input.value, cursor: cursorOf(this.input) };
     return { q: this.input.value.replace(CATEGORY, "").trim().replace(/\s+/g, "_") };
   }
 
@@ -119,7 +124,7 @@ class Combobox {
     }
     const unfinished = value.endsWith(":"); // rating: goes on with a value
     const tail = this.input.value.slice(wordEnd(this.input)).trimStart();
-    const head = this.input.value.slice(0, start) + value + (unfinished ? "" : " ");
+    const head = [...this.input.value].slice(0, start).join("") + value + (unfinished ? "" : " ");
     this.input.value = head + tail;
     this.input.setSelectionRange(head.length, head.length);
     if (unfinished) this.askSoon();

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gallery.search import SearchError, nodes, parse, to_text
+from gallery.search.fields import FIELDS
 
 
 def _sketch(node: nodes.Node) -> str:
@@ -93,6 +94,8 @@ def test_text_parses_to_this_tree(text, tree):
         (nodes.Metatag("source", ""), 'source:""'),
         (nodes.Metatag("source", 'a "b" \\'), r'source:"a \"b\" \\"'),
         (nodes.EVERYTHING, ""),
+        (nodes.none_of(nodes.any_of([nodes.Tag("b"), nodes.Tag(">:(")])), "-(b or >:( )"),
+        (nodes.none_of(nodes.any_of([nodes.Tag("b"), nodes.Wildcard("x_(*")])), "-(b or x_(* )"),
     ],
 )
 def test_tree_prints_as_this_text(node, text):
@@ -154,6 +157,8 @@ def test_terms_know_where_they_stand():
         ("human:", "human: does not work: give the name of a tag.", 0, 6),
         ("md5:x", "md5:x does not work: give the 32 hexadecimal digits of a file's md5.", 0, 5),
         ("limit:0", "limit:0 does not work: give a number of posts, as in limit:40.", 0, 7),
+        ("limit:5..9", "limit:5..9 does not work: give a number of posts, as in limit:40.", 0, 10),
+        ("random:x", "random:x does not work: give a number of posts, as in random:5.", 0, 8),
         ("order:id order:md5", "order: stands twice: keep one.", 9, 9),
         ("-order:id", "order: is about the whole list: put it outside of groups, and of - and or.", 1, 8),
         ("a or order:id", "order: is about the whole list: put it outside of groups, and of - and or.", 5, 8),
@@ -175,11 +180,36 @@ def test_bad_text_says_what_and_where(text, message, position, length):
     assert (caught.value.message, caught.value.position, caught.value.length) == (message, position, length)
 
 
-@pytest.mark.parametrize("text", [f"width:{10**18 - 1}", "width:00000000000000000000800", "id:-000000000000000000001"])
-def test_numbers_of_18_digits_and_leading_zeros_are_read(text):
-    parse(text)
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [(f"width:{10**18 - 1}", 10**18 - 1), ("width:00000000000000000000800", 800), ("id:-000000000000000000001", -1)],
+)
+def test_numbers_of_18_digits_and_leading_zeros_are_read(text, number):
+    term = parse(text)
+    [found] = FIELDS[term.name].read(term.value)
+    assert (found.low, found.high, found.low_in, found.high_in) == (number, number, True, True)
 
 
 def test_a_wrong_order_names_the_right_one():
     with pytest.raises(SearchError, match="Did you mean filesize"):
         parse("order:filsize")
+
+
+@pytest.mark.parametrize(
+    ("text", "mended"),
+    [
+        ("a rating:g,safee b", "a rating:g,safe b"),
+        ("filetype:pgn", "filetype:png"),
+        ("filetype:jpg,pgn", "filetype:jpg,png"),
+    ],
+)
+def test_the_remedy_for_one_of_a_list_keeps_the_others(text, mended):
+    with pytest.raises(SearchError) as caught:
+        parse(text)
+    assert caught.value.fix.applied(text) == mended
+
+
+@pytest.mark.parametrize("name", ["landscape_asc", "random_desc", "none_asc"])
+def test_orders_of_one_way_say_so(name):
+    with pytest.raises(SearchError, match="_desc if you like, or landscape, portrait, random, custom, none."):
+        parse(f"order:{name}")

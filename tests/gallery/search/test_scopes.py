@@ -161,6 +161,7 @@ def test_every_status_together_and_apart(world, deleted):
     assert _found("status:active", staff) == _found("-status:deleted", staff) == active
     assert _found("-status:active", staff) == _found("-is:active", staff) == set(deleted)
     assert _found("status:any") == _found("status:any", AnonymousUser()) == active
+    assert search.find("solo -status:deleted", HALF).notes == []  # nobody need sign in to leave them out
     assert search.count("status:deleted", HALF, viewer=staff) == (3, True)
     newest = max(deleted)
     assert search.neighbours("status:deleted", HALF, newest, viewer=staff) == (None, sorted(deleted)[1])

@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import AnonymousUser, User
 
 from gallery import search
-from gallery.models import Category, Post, Profile, Release, SavedSearch, Tag, TagIndex
+from gallery.models import Category, Post, Profile, Release, SavedSearch, Tag, TagIndex, Verdict
 from gallery.profiles import Thresholds
 from gallery.search import lexicon, sample
 from tests.gallery.search.world import make_world
@@ -104,6 +104,49 @@ def test_the_count_is_of_the_whole_search(tags, monkeypatch, before, after, whol
         counted = search.count(whole.format(each.value.lstrip("-~").removeprefix("human:")), HALF).number
         assert (each.count, each.exact) == (counted, True) and counted, each
     sample.forget()
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_each_word_of_a_metatag_has_its_own_count(tags, monkeypatch, sampled):
+    """Some words mean the same, and some nothing here."""
+    if sampled:
+        monkeypatch.setattr(sample, "SMALL_SITE", 0)
+    sample.forget()
+    for name in ("is:", "has:", "rating:", "child:", "filetype:"):
+        found = search.suggest(name, HALF)
+        assert found and (sampled or None not in [each.count for each in found])
+        for each in found:
+            assert each.count is None or (each.count, each.exact) == search.count(each.value, HALF), each
+    sample.forget()
+
+
+def test_what_the_release_said_is_no_exact_count_of_a_sample(tags, monkeypatch):
+    monkeypatch.setattr(sample, "SMALL_SITE", 0)
+    sample.forget()
+    assert [(each.exact, each.label) for each in search.suggest("ai:sol", HALF)] == [(False, "ai:solo")]
+    sample.forget()
+
+
+def test_members_are_offered_deleted_posts(tags):
+    assert _labels("status:del") == _labels("is:del") == []
+    anna = User.objects.get(username="anna")
+    [found] = search.suggest("status:del", HALF, viewer=anna)
+    assert (found.value, found.count) == ("status:deleted", None)
+
+
+def test_a_suggestion_means_its_tag_whatever_its_name(tags):
+    for name in ('q"_(z)', "caf\u00e9", ">:("):
+        Tag.objects.create(name=name, histogram=_histogram(0, 3), post_count=3)
+    Verdict.objects.create(post=Post.objects.first(), tag=Tag.objects.get(name='q"_(z)'), answer=True)
+    lexicon.forget()
+    assert _labels("cafe\u0301") == ["caf\u00e9"]
+    assert _labels(">:") == [">:("]
+    [found] = search.suggest("human:q", HALF)
+    assert search.find(found.value, HALF).post_ids == [Post.objects.first().pk]
+
+
+def test_a_confidence_is_not_written_over(tags):
+    assert _labels("ai:sol") == ["ai:solo"] and _labels("ai:solo,>9") == []
 
 
 def test_what_finds_nothing_is_not_suggested(tags):
