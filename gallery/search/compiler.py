@@ -13,7 +13,7 @@ from gallery.search.alike import Value, order_by_likeness
 from gallery.search.fields import FIELDS, MAX_LIMIT
 from gallery.search.layers import tag_predicate
 from gallery.search.names import Names
-from gallery.search.nodes import And, Metatag, Node, Not, Tag, Wildcard, leaves
+from gallery.search.nodes import And, Metatag, Node, Not, Tag, Wildcard, leaves, top
 from gallery.search.orders import ORDERS, Order, order_named, stale_cursor
 from gallery.search.parser import parse
 from gallery.search.planner import Plan, Stretch, Walk, Way
@@ -63,6 +63,11 @@ class Query:
     source: Sql | None = None  # what stands for the index when deleted posts are asked for
     whole: bool = False  # every match is wanted, whatever its place costs
     masks: Masks | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def picked(self) -> bool:
+        """Whether posts are picked by chance, as `random:5` does: no more than the limit, on one page."""
+        return any(isinstance(node, Metatag) and node.name == "random" for node in top(self.tree))
 
     def plan(self, walk: Walk | None) -> Plan:
         """How to find the posts of a walk, or all posts (None)."""
@@ -259,10 +264,8 @@ def resolve(tree: Node, context: Context) -> Predicate:
 
 def _shape(tree: Node) -> tuple[str | None, tuple[int, ...], int | None, Value | None]:
     """The order's name, the ids that `order:custom` follows, the limit, and what an order by likeness is like."""
-    top = {
-        leaf.name: leaf for leaf in (tree.children if isinstance(tree, And) else (tree,)) if isinstance(leaf, Metatag)
-    }
-    value = {name: FIELDS[name].read(leaf.value) for name, leaf in top.items() if name in FIELDS}
+    value = {leaf.name: FIELDS[leaf.name].read(leaf.value) for leaf in top(tree) if isinstance(leaf, Metatag)}
     name = value.get("order") or ("random" if "random" in value else None)
     listed = tuple(int(each.low) for each in value.get("id", ()) if each.low is not None and each.low == each.high)
-    return name, listed, value.get("random") or value.get("limit"), None if name else value.get("similar")
+    limit = min((value[each] for each in ("random", "limit") if each in value), default=None)
+    return name, listed, limit, None if name else value.get("similar")

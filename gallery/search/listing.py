@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gallery.profiles import Thresholds
-from gallery.search.compiler import Query, prepare
+from gallery.search.compiler import Query, prepare, tag_names
 from gallery.search.errors import PageError, SearchError
-from gallery.search.fields import FIELDS
-from gallery.search.nodes import And, Leaf, Metatag, Node, Tag, all_of, rewritten, tag_text, to_text
+from gallery.search.nodes import Leaf, Metatag, Node, Tag, all_of, rewritten, tag_text, to_text, top
 from gallery.search.orders import Cursor, Order, new_seed, order_named, stale_cursor
 from gallery.search.parser import parse
 from gallery.search.planner import Way
+from gallery.search.predicates import Condition
 from gallery.search.scopes import Viewer
+from gallery.search.values import Sql
 
 MAX_PAGE = 1000  # further pages have no numbers
 _BATCH = 1000
@@ -69,6 +70,8 @@ def find(
             f"Pages have numbers from 1 to {MAX_PAGE:,}: go on from the last of them, or narrow the search."
         )
     wanted = query.limit or limit
+    if query.picked:
+        return _picked(query, wanted, cursor, page)
     backwards = cursor is not None and cursor.backwards
     skipped = 0 if cursor else (page - 1) * wanted
     rows = query.rows(wanted + 1, cursor and cursor.row, backwards, skipped=skipped)
@@ -81,6 +84,20 @@ def find(
         found.next = str(Cursor(query.order.name, False, rows[-1]))
     if rows and (skipped or (cursor and (more or not backwards))):
         found.previous = str(Cursor(query.order.name, True, rows[0]))
+    return found
+
+
+def _picked(query: Query, wanted: int, cursor: Cursor | None, page: int) -> Page:
+    """So many posts by chance, in the order that is asked for; there are no further pages of them."""
+    if cursor:
+        raise stale_cursor()
+    asked = query
+    if query.order.seed is None:
+        shuffled = replace(query, order=order_named("random", query.thresholds, seed=new_seed()))
+        chosen = tuple(row[0] for row in shuffled.rows(wanted))
+        asked = replace(query, predicate=Condition(Sql("i.post_id = any(%s)", (chosen,)), selective=True))
+    found = _page(query, asked.rows(wanted) if page == 1 else [], wanted)
+    found.whole = True
     return found
 
 
@@ -110,15 +127,14 @@ def _seed(cursor: Cursor | None) -> int:
 def _pinned(query: Query) -> str:
     """The text of a query, its order not left to chance."""
     order = Metatag("order", query.order.name)
-    top = query.tree.children if isinstance(query.tree, And) else (query.tree,)
-    pinned = []
-    for node in top:
-        if isinstance(node, Metatag) and node.name == "random":
-            pinned += [order, Metatag("limit", node.value)]
-        else:
-            chance = isinstance(node, Metatag) and node.name == "order" and node.value.lower() == "random"
-            pinned.append(order if chance else node)
+    pinned = [order if _of_chance(node) else node for node in top(query.tree)]
+    if query.picked and not any(isinstance(node, Metatag) and node.name == "order" for node in pinned):
+        pinned.append(order)
     return to_text(all_of(pinned))
+
+
+def _of_chance(node: Node) -> bool:
+    return isinstance(node, Metatag) and node.name == "order" and node.value.lower() == "random"
 
 
 def _corrected(query: Query) -> str:
@@ -128,8 +144,9 @@ def _corrected(query: Query) -> str:
     def change(leaf: Leaf) -> Node:
         if isinstance(leaf, Tag) and leaf.name in near:
             return parse(near[leaf.name] if ":" in leaf.name else tag_text(near[leaf.name]))
-        if isinstance(leaf, Metatag) and FIELDS[leaf.name].takes_tag and leaf.value in near:
-            return Metatag(leaf.name, near[leaf.value])
+        for name in tag_names(leaf) if isinstance(leaf, Metatag) else ():
+            if name in near:
+                return Metatag(leaf.name, near[name] + leaf.value[len(name) :])
         return leaf
 
     try:
@@ -146,6 +163,10 @@ def neighbours(
     Newest first, these are the newer and the older one. Raises SearchError.
     """
     query = prepare(text, thresholds, viewer=viewer)
+    if query.picked:
+        picked = [None, *_picked(query, query.limit or 1, None, 1).post_ids, None]
+        place = picked.index(post_id) if post_id in picked else None
+        return (None, None) if place is None else (picked[place - 1], picked[place + 1])
     row = query.row_of(post_id)
     return (None, None) if row is None else query.beside(row)
 

@@ -69,6 +69,7 @@ def test_a_cursor_of_another_order_is_refused(world):
         ("sloo", "No tag is called sloo. Did you mean solo?"),
         ("ratng:general", "No tag is called ratng:general. Did you mean rating:general?"),
         ("qqqq*", "No tag matches qqqq*."),
+        ("fate:saber", "No tag is called fate:saber. Did you mean saber_(fate)?"),
         ("artist:solo", "solo is no artist tag but general."),
         ("score:>5", "This site keeps nothing that score: could find."),
         ("order:score", "This site keeps nothing to order by score: newest first instead."),
@@ -107,9 +108,31 @@ def test_limit_and_random_shape_the_page(world):
     page = search.find("random:4", HALF)
     assert len(page.post_ids) == 4
     assert search.find(page.text, HALF).post_ids == page.post_ids
+    assert (page.next, page.previous, search.count("random:4", HALF, page=page)) == (None, None, (4, True))
+    assert search.neighbours(page.text, HALF, page.post_ids[3]) == (page.post_ids[2], None)
     ids = [post.id for post in world.posts[:3]]
     listed = f"order:custom id:{ids[2]},{ids[0]},{ids[1]}"
     assert search.find(listed, HALF).post_ids == [ids[2], ids[0], ids[1]]
+
+
+@pytest.mark.parametrize("text", ["random:9 limit:4", "limit:4 random:9 order:random", "order:random_5 random:4"])
+def test_random_beside_others_about_the_list_can_be_read_again(world, text):
+    page = search.find(text, HALF)
+    assert len(page.post_ids) == 4
+    assert search.find(page.text, HALF).post_ids == page.post_ids
+    assert search.find(text, HALF, page=2).post_ids == []
+
+
+def test_random_picks_before_an_order_sorts(world):
+    ids = [post.id for post in world.posts]
+    picked = [search.find("random:6 order:id", HALF).post_ids for _ in range(3)]
+    assert all(len(some) == 6 and some == sorted(some) and set(some) <= set(ids) for some in picked)
+    assert any(some != ids[:6] for some in picked)
+    assert len(search.find("solo random:99 order:tagcount", HALF).post_ids) == search.count("solo", HALF).number
+
+
+def test_a_misspelt_tag_is_put_right_beside_its_confidence(world):
+    assert search.find("wada ai:soloo,>90%", HALF).corrected == "wada ai:solo,>90%"
 
 
 def test_a_search_that_takes_too_long_is_refused_in_words(world):
