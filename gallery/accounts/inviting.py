@@ -58,6 +58,14 @@ def accept(token: str, username: str, password: str) -> AbstractUser:
     return user
 
 
+def may_invite(maker: AbstractUser | None, role: str) -> bool:
+    """Whether this person invites in this role: admins alone invite staff. The site itself has no maker's name."""
+    if maker is None:
+        return True
+    may = maker.is_superuser or (maker.is_staff and role == Invitation.Role.MEMBER)
+    return maker.is_active and may
+
+
 def revoke_all(maker: AbstractUser) -> None:
     """Forget the open invitations that a person made: they stay void when the account is opened again."""
     Invitation.objects.filter(created_by=maker, used_at=None).delete()
@@ -83,17 +91,9 @@ def _usable(invitation: Invitation | None) -> Invitation:
         raise InvitationError("This invitation was used already: sign in, or ask for a new one.")
     if not invitation.open:
         raise InvitationError("This invitation is too old: ask for a new one.")
-    if not _may_invite(invitation.created_by, invitation.role):
+    if not may_invite(invitation.created_by, invitation.role):
         raise InvitationError("This invitation is void, as its maker invites no more: ask for a new one.")
     return invitation
-
-
-def _may_invite(maker: AbstractUser | None, role: str) -> bool:
-    """Whether who made an invitation might still make it; those of the site itself have no maker."""
-    if maker is None:
-        return True
-    may = maker.is_superuser or (maker.is_staff and role == Invitation.Role.MEMBER)
-    return maker.is_active and may
 
 
 def _check_account(username: str, password: str) -> str:

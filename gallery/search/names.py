@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from django.db import connection
 
-from gallery.models import Release, Tag, TagAlias
+from gallery.models import Tag, TagAlias
 from gallery.search.errors import SearchTimeout, did_you_mean, nearest
 from gallery.search.values import BadValue, Sql
 
@@ -130,10 +130,6 @@ class Names:
     def note(self, sentence: str) -> None:
         if sentence not in self.notes:
             self.notes.append(sentence)
-
-    @staticmethod
-    def active_release_id() -> int | None:
-        return Release.objects.filter(active=True).values_list("id", flat=True).first()
 
 
 def _most_used(pattern: str) -> list[Known]:

@@ -46,7 +46,7 @@ def _open_invitations() -> QuerySet[Invitation]:
 def invite(request: HttpRequest) -> HttpResponse:
     """Make a one-time link and show it, this once: only its hash is stored. Admins alone invite staff."""
     form = InvitationForm(request.POST)
-    if form.is_valid() and form.cleaned_data["role"] == Invitation.Role.STAFF and not request.user.is_superuser:
+    if form.is_valid() and not inviting.may_invite(request.user, form.cleaned_data["role"]):
         form.add_error("role", "Only an admin can invite staff: ask one, or invite a member.")
     if not form.is_valid():
         return _page(request, form)

@@ -132,13 +132,6 @@ class TagLists:
         mask = pc.is_in(self.values, value_set=names).to_numpy(zero_copy_only=False)
         return self.masked(mask)
 
-    def of_rows(self, chosen: np.ndarray) -> "TagLists":
-        """Only the rows of a mask [rows], renumbered."""
-        renumbered = np.cumsum(chosen) - 1
-        found = self.masked(chosen[self.parents])
-        found.parents, found.rows = renumbered[found.parents], int(chosen.sum())
-        return found
-
     def masked(self, mask: np.ndarray) -> "TagLists":
         found = object.__new__(TagLists)
         found.rows, found.values, found.parents = self.rows, self.values.filter(pa.array(mask)), self.parents[mask]

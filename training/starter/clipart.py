@@ -36,7 +36,6 @@ FOLDER_TAGS = {
     "food": ("food",),
 }
 REPLACES = {"people/bodypart", "people/smilies", "people/clothing", "geography/astronomy", "signs_and_symbols/flags"}
-TITLE_AUTHOR = re.compile(r"^clipart by (.+?) - ", re.I)
 
 
 def drawings(root: Path, words: Collection[str] = ()) -> Iterator[Drawing]:
