@@ -43,6 +43,11 @@ class Tag(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def clean(self) -> None:
+        """Name it as searches ask for it. What is stored otherwise stays so: that name may be another tag's."""
+        if not Tag.objects.filter(pk=self.pk, name=self.name).exists():
+            self.name = typed_name(self.name)
+
 
 class TagAlias(models.Model):
     """Another name that always means `tag`."""

@@ -44,6 +44,21 @@ def test_members_are_turned_away_and_staff_goes_on(db, admin):
     assert admin.get(door, {"next": "https://example.org/"}).url == reverse("admin:index")
 
 
+def test_a_tag_is_named_as_a_search_asks_for_it(admin, db):
+    new = {"category": 0, "description": ""}
+    admin.post(reverse("admin:gallery_tag_add"), {**new, "name": "Long Hair"})
+    tag = Tag.objects.get()
+    assert tag.name == "long_hair"
+    other = Tag.objects.create(name="Long_Hair")  # of a site that was there before names were made alike
+    changed = {**new, "name": other.name, "description": "Down to the waist."}
+    assert admin.post(reverse("admin:gallery_tag_change", args=[other.pk]), changed).status_code == 302
+    admin.post(reverse("admin:gallery_tag_change", args=[tag.pk]), {**new, "name": "Very long  hair"})
+    assert set(Tag.objects.values_list("name", "description")) == {
+        ("very_long_hair", ""),
+        ("Long_Hair", "Down to the waist."),
+    }
+
+
 def test_a_rule_on_a_large_site_is_left_to_a_worker(
     admin, post, monkeypatch, settings, django_capture_on_commit_callbacks
 ):
