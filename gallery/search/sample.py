@@ -1,7 +1,8 @@
 """A sample of posts in memory, which tells the planner what a search will find.
 
 It sees what the database's statistics don't: which tags come together, and which belong to one era.
-100,000 posts of 84 tags are about 60 MB a process.
+100,000 posts of 84 tags are about 60 MB a process. Of more than a million posts it holds a tenth, up to 300,000:
+searches too dear to count find more there, which keeps their estimates good.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from gallery.index.histograms import unpacked
 from gallery.search.fields import SAMPLED
 from gallery.search.values import Ranges
 
-SIZE = 100_000
+SIZE, MOST, ONE_IN = 100_000, 300_000, 10
 _BATCH = 10_000  # posts read at a time: all at once would need several times the memory
 _SPARSE = 20  # numbers for each post from which on drawing numbers is dearer than reading all rows
 STALE_SECONDS = 300
@@ -125,12 +126,17 @@ class Sample:
         return self.columns[name]
 
 
-def load(size: int = SIZE) -> Sample:
+def size_for(total: int) -> int:
+    """How many of so many posts are read."""
+    return min(MOST, max(SIZE, total // ONE_IN))
+
+
+def load(size: int | None = None) -> Sample:
     """Read a sample now: every post while there are at most `size`, else as many at random."""
     with connection.cursor() as cursor:
         cursor.execute("select count(*), min(post_id), max(post_id) from tag_index")
         total, oldest, newest = cursor.fetchone()
-    some = _some_ids(total, oldest, newest, size)
+    some = _some_ids(total, oldest, newest, size or size_for(total))
     columns = ", ".join(SAMPLED.values())
     query = (
         f"select array_send(i.tag_ids), i.confidences, coalesce(i.rating, -1), {columns} from tag_index i"
@@ -227,7 +233,7 @@ def current() -> Sample | None:
         elif not 1 / _GROWN < newest / _current.newest < _GROWN:
             _read_next()
         _asked_at = now
-    if _current and now - _current.loaded_at > STALE_SECONDS:
+    if _current and now - _current.loaded_at > STALE_SECONDS * max(1.0, _current.size / SIZE):  # as it takes longer
         _read_next()
     return _current
 
@@ -250,11 +256,17 @@ def _newest_id() -> int:
 
 
 def _read_first() -> None:
-    """Every way of searching a large site is chosen from the sample: there is no search without one."""
+    """Every way of searching a large site is chosen from the sample: there is no search without one.
+
+    It is waited for, so a larger one is read behind it.
+    """
     global _current
     with _loading:
-        if _current is None:
-            _current = load()
+        if _current is not None:
+            return
+        _current = load(SIZE)
+    if size_for(_current.total) > SIZE:
+        _read_next()
 
 
 def _read_next() -> None:

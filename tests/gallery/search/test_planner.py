@@ -263,6 +263,18 @@ def test_a_sample_read_in_batches_is_that_read_at_once(site, monkeypatch):
         assert np.count_nonzero(bytes_ >= 100) == batched.count_on(tag_id, 100)
 
 
+@pytest.mark.parametrize(("most", "size"), [(10_000, 2_000), (1_500, 1_500)])
+def test_a_large_site_has_a_larger_sample(site, monkeypatch, most, size):
+    assert sample.load().size == POSTS  # there is room for all of them
+    monkeypatch.setattr(sample, "SIZE", 1_000)
+    monkeypatch.setattr(sample, "MOST", most)
+    assert sample.load().size == size
+    asked = []
+    monkeypatch.setattr(sample, "_read_next", lambda: asked.append(True))
+    assert sample.current().size == 1_000  # nobody waits for more
+    assert asked
+
+
 def test_ids_may_lie_far_apart(site):
     """Somebody has moved the sequence, or taken the numbers of another site over."""
     before = search.find("common", HALF).post_ids
