@@ -188,7 +188,7 @@ def _forget() -> None:
 def _drop_others(folder: Path, wanted: set[str]) -> None:
     """Take releases out of the backup that the site has no more."""
     for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name not in wanted:
+        if path.is_dir() and path.name not in wanted:  # a file is of another program, which looked at the folder
             shutil.rmtree(path)
 
 

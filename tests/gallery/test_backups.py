@@ -136,8 +136,9 @@ def test_only_installed_releases_are_saved(site, tmp_path_factory):
     backups.backup(folder, lambda sentence: None)
     assert [path.name for path in (folder / "releases").iterdir()] == ["tiny"]
     release.delete()
+    (folder / "releases" / ".DS_Store").write_text("of a file manager")
     backups.backup(folder, lambda sentence: None)
-    assert not list((folder / "releases").iterdir())
+    assert [path.name for path in (folder / "releases").iterdir()] == [".DS_Store"]
 
 
 def test_an_upload_while_files_are_copied_is_no_alarm(site, tmp_path_factory, monkeypatch):
