@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 
 from tests.benchmarks import stage
 
 CLIENTS, SECONDS, RETAGS_A_SECOND, BATCH = 8, 30.0, 50, 10
 PAUSE = 0.1  # seconds from a client's page to its next
+_TIMES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 
 
 class Seen(NamedTuple):
@@ -31,11 +33,17 @@ class Seen(NamedTuple):
 
 
 class Crowd(NamedTuple):
-    """Every page, how many posts were tagged again, and how many of these the next search did not see."""
+    """Every page, how many posts were tagged again, and how many of these the next search did not see.
+
+    Of the cores' time meanwhile, `idle` is the share that nobody used, `taken` what the machine's host gave to others:
+    a page's wait says little where other programs left nothing idle, or the host took much.
+    """
 
     pages: list[Seen]
     retagged: int
     unseen: int
+    idle: float
+    taken: float
 
 
 def run(texts: Sequence[tuple[str, int]], profiles: Sequence[Any], posts: int) -> Crowd:
@@ -44,7 +52,7 @@ def run(texts: Sequence[tuple[str, int]], profiles: Sequence[Any], posts: int) -
     # Plain numbers: a child can't read classes of the site before Django is set up there.
     numbers = [(each.overall, dict(each.by_category)) for each in profiles]
     with context.Manager() as manager:
-        begin, end, results = manager.Barrier(CLIENTS + 1), manager.Event(), manager.Queue()
+        begin, end, results = manager.Barrier(CLIENTS + 2), manager.Event(), manager.Queue()
         workers = [
             context.Process(target=_client, args=(number, texts, numbers, begin, end, results))
             for number in range(CLIENTS)
@@ -52,12 +60,18 @@ def run(texts: Sequence[tuple[str, int]], profiles: Sequence[Any], posts: int) -
         workers.append(context.Process(target=_writer, args=(posts, begin, end, results)))
         for worker in workers:
             worker.start()
+        begin.wait(SECONDS * 10)
+        before = psutil.cpu_times()
+        end.wait(SECONDS * 10)
+        after = psutil.cpu_times()
         answers = [results.get(timeout=SECONDS * 10) for _ in workers]
         for worker in workers:
             worker.join()
     pages = [Seen(*page) for kind, answer in answers if kind == "client" for page in answer]
     retagged, unseen = next(answer for kind, answer in answers if kind == "writer")
-    return Crowd(pages, retagged, unseen)
+    spent = {name: getattr(after, name, 0.0) - getattr(before, name, 0.0) for name in _TIMES}
+    whole = sum(spent.values())
+    return Crowd(pages, retagged, unseen, (spent["idle"] + spent["iowait"]) / whole, spent["steal"] / whole)
 
 
 def _client(number: int, texts: Any, numbers: Any, begin: Any, end: Any, results: Any) -> None:

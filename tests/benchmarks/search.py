@@ -266,7 +266,10 @@ def print_costs(costs: dict[str, list[Cost]]) -> Cost:
 
 
 def print_crowd(found: crowd.Crowd) -> None:
-    title = f"{crowd.CLIENTS} clients, {found.retagged / crowd.SECONDS:.0f} posts tagged again a second, ms"
+    title = (
+        f"{crowd.CLIENTS} clients, {found.retagged / crowd.SECONDS:.0f} posts tagged again a second, ms"
+        f" (cores idle {found.idle:.0%}, taken away {found.taken:.0%})"
+    )
     walls = [page.wall for page in found.pages]
     shown = [[f"{len(walls):,} pages with counts", *stage.percentiles(walls), found.unseen]]
     stage.table(title, ("", "wall p50", "p95", "max", "writes unseen"), shown)
