@@ -13,7 +13,7 @@ from gallery.models import Tag
 from gallery.profiles import Thresholds
 from gallery.search.compiler import TIMEOUT_MS, Query, prepare, tag_names
 from gallery.search.errors import SearchError
-from gallery.search.estimating import Estimate, Histograms, estimated, tags_to_put_right
+from gallery.search.estimating import Estimate, Histograms, asked_of_some, estimated, tags_to_put_right
 from gallery.search.listing import Page
 from gallery.search.names import Names
 from gallery.search.parser import parse
@@ -28,7 +28,7 @@ _EXACT_COST_OF_UNSURE = 75_000.0  # and where an estimate is unsure
 _SURE = 0.025  # standard error of a good estimate: nineteen of twenty are less than twice as far off
 # Milliseconds that a page waits for an exact count where the machine is busy: with an estimate at hand, or without.
 _PATIENCE_MS = 100
-_PATIENCE_WITHOUT_MS = 300
+_PATIENCE_WITHOUT_MS = 200
 _PATIENCE_FOR_ALL = 1.0  # seconds after which several searches are no longer counted one by one, but estimated
 _AT_ONCE = 1e6 * _PATIENCE_FOR_ALL  # microseconds that all of them may cost together
 
@@ -51,7 +51,9 @@ def count(text: str, thresholds: Thresholds, *, viewer: Viewer = None, page: Pag
         query = page.query
     else:
         query = prepare(text, thresholds, viewer=viewer)
-    return count_each([query])[0]
+    (found,) = count_each([query])
+    shown = len(page.post_ids) + bool(page.next) if page and not found.exact else 0
+    return found._replace(number=max(found.number, shown))
 
 
 def count_texts(texts: Sequence[str], thresholds: Thresholds, *, viewer: Viewer = None) -> list[Count | SearchError]:
@@ -85,7 +87,16 @@ def count_each(queries: Sequence[Query]) -> list[Count]:
     guesses = {n: _guess(queries[n], plans[n], known) for n in range(len(queries)) if n not in found}
     dear = [n for n, guess in guesses.items() if not guess.sure and plans[n].cost > EXACT_COST]
     found |= _in_time(queries, plans, dear, deadline)
-    return [Count(found[n], True) if n in found else guesses[n].count for n in range(len(queries))]
+    asked = {n: _asked(queries[n]) for n in guesses if n not in found and time.monotonic() < deadline}
+    return [Count(found[n], True) if n in found else asked.get(n) or guesses[n].count for n in range(len(queries))]
+
+
+def _asked(query: Query) -> Count | None:
+    """An estimate for what the sample does not know; None where it does, or telling takes too long."""
+    if query.masks is None or known_to_sample(query.predicate):
+        return None
+    number = asked_of_some(query.predicate, query.masks)
+    return None if number is None else Count(round(number), False)
 
 
 def _in_time(queries: Sequence[Query], plans: Sequence[Plan], asked: list[int], deadline: float) -> dict[int, int]:

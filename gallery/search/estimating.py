@@ -7,16 +7,23 @@ are off is known from the tags' histograms: what goes along with them is put rig
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from gallery.models import Tag
+from gallery.search.errors import SearchTimeout
+from gallery.search.planner import Way
 from gallery.search.predicates import All, Any, Masks, Neither, On, Predicate
+from gallery.search.running import Planned, run
 from gallery.search.sample import Sample
+from gallery.search.values import Sql, all_sql
 
 _TAGS = 12  # that put an estimate right: the most frequent ones
+_ASKED = ((400, 60), (4_000, 100))  # so many posts in so many milliseconds; more, if the first are told quickly,
+_QUICK_SECONDS = 0.02  # within this
 _FEWEST = 100  # matches in the sample, under which chance has too large a part
 
 
@@ -59,6 +66,29 @@ def estimated(predicate: Predicate, masks: Masks, known: Histograms | None = Non
         return Estimate(matches * sample.scale, math.inf)
     unseen = 1 - sample.size / sample.total
     return Estimate(share * sample.total, math.sqrt(max(spread, 0) * unseen / sample.size) / share)
+
+
+def asked_of_some(predicate: Predicate, masks: Masks) -> float | None:
+    """The number for what the sample does not know, which the database is asked about some of its posts; None where
+    that takes too long.
+    """
+    sample, surely = masks.sample, masks.of(predicate, unknown=False)
+    open_ = np.flatnonzero(masks.of(predicate) & ~surely)
+    number = None
+    for most, timeout in _ASKED:
+        some = open_[np.linspace(0, len(open_) - 1, min(len(open_), most)).astype(int)]
+        ids = tuple(sample.column("id")[some].astype(int).tolist())
+        where = all_sql([Sql("i.post_id = any(%s)", (ids,)), predicate.sql()])
+        text = f"select count(*) from tag_index i join post p on p.id = i.post_id where {where.text}"
+        began = time.monotonic()
+        try:
+            [(found,)] = run(Planned(Sql(text, where.params), Way.FREE, False), timeout)
+        except SearchTimeout:
+            break
+        number = (np.count_nonzero(surely) + found * len(open_) / max(1, len(some))) * sample.scale
+        if time.monotonic() - began > _QUICK_SECONDS:
+            break
+    return number
 
 
 def _put_right(found: np.ndarray, tags: list[On], masks: Masks, histograms: Histograms) -> tuple[float, float]:

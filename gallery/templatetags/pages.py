@@ -53,6 +53,13 @@ def as_percent(value: float | None) -> str:
 
 
 @register.filter
+def roughly(number: int) -> int:
+    """An estimate without digits that nobody knows: 46,500 for 46,512."""
+    unit = 10 ** max(0, len(str(number)) - 3)
+    return round(number / unit) * unit
+
+
+@register.filter
 def duration(seconds: float | None) -> str:
     """A length of time for reading, in its largest fitting unit: 40 seconds, 3 minutes, 2 hours."""
     value, unit = max(1, round(seconds or 0)), "second"

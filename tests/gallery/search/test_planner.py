@@ -147,6 +147,26 @@ def test_a_page_does_not_wait_for_its_count(site, monkeypatch):
     assert number == pytest.approx(exact.number, rel=0.01)  # of so few posts the sample has all
 
 
+@pytest.mark.parametrize("every", [3, 40])
+def test_what_the_sample_cannot_tell_is_asked_of_some_of_its_posts(site, monkeypatch, every):
+    """Else all posts that may match would be the estimate."""
+    with connection.cursor() as cursor:
+        cursor.execute("update post set source = 'https://x.example' where id %% %s = 0", [every])
+    texts = ["source:*example*", "source:*example* common", "-source:*example* usual"]
+    exact = [search.count(text, HALF) for text in texts]
+    assert all(each.exact for each in exact)
+    monkeypatch.setattr(counts, "_PATIENCE_WITHOUT_MS", 1)
+    for text, (number, _) in zip(texts, exact, strict=True):
+        about = search.count(text, HALF)
+        assert not about.exact and about.number == pytest.approx(number, rel=0.3), text
+
+
+def test_an_estimate_is_no_less_than_what_the_page_shows(site, monkeypatch):
+    monkeypatch.setattr(counts, "count_each", lambda queries: [search.Count(0, False)])
+    page = search.find("rare", HALF, limit=7)
+    assert search.count("rare", HALF, page=page) == (8, False)
+
+
 def test_searches_counted_together_do_not_lose_what_one_of_them_takes_too_long_for(site, monkeypatch):
     asked = []
 

@@ -3,7 +3,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from gallery import profiles
+from gallery import profiles, search
 from gallery.index import histograms, indexing
 from gallery.models import Category, Post, Profile, TagAlias, TaggingState
 from gallery.releases import retagging
@@ -297,3 +297,9 @@ def test_no_page_reads_a_vocabulary_of_which_it_needs_one_name(posts):
         with CaptureQueriesContext(connection) as queries:
             assert staff.get(page).status_code == 200
         assert not [each["sql"] for each in queries if '"release"."tag_ids"' in each["sql"]], page
+
+
+def test_an_estimate_is_shown_in_round_numbers(posts, monkeypatch):
+    for number, shown in ((46_512, "46,500"), (7, "7"), (999_999, "1,000,000")):
+        monkeypatch.setattr(search, "count", lambda *args, number=number, **kwargs: search.Count(number, False))
+        assert f"about {shown} posts" in Client().get("/?q=smile").content.decode()
