@@ -47,7 +47,7 @@ const KEYS = {
 
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest?.(FIELDS);
-  if (typing && event.key === "Escape") typing.blur();
+  if (typing && event.key === "Escape" && !event.defaultPrevented) typing.blur(); // the first one closes the suggestions
   if (typing || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
   if (document.querySelector("dialog[open]")) return;
   const act = KEYS[event.key];

@@ -26,6 +26,12 @@ document.addEventListener("click", (event) => {
   closeMenus(event.target.closest("details[data-menu]"));
 });
 
+// A menu that asks for something is opened to write in it.
+document.addEventListener("toggle", (event) => {
+  if (!event.target.open || !event.target.matches("details[data-menu]")) return;
+  event.target.querySelector("input:not([type=hidden])")?.focus();
+}, true);
+
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
   const menu = document.querySelector("details[data-menu][open]");

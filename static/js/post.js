@@ -17,3 +17,9 @@ document.addEventListener("htmx:afterRequest", (event) => {
   const form = event.detail.elt.closest("[data-clear]");
   if (form && event.detail.successful) form.querySelector("input[type=text]").value = "";
 });
+
+// The panel above the box grew by a tag: the box and its answer stay in view.
+document.addEventListener("htmx:afterSettle", () => {
+  const form = document.activeElement?.closest("[data-clear]");
+  form?.scrollIntoView({ block: "nearest" });
+});

@@ -60,6 +60,7 @@ class Combobox {
     this.input.addEventListener("input", () => this.askSoon());
     this.input.addEventListener("keydown", (event) => this.key(event));
     this.input.addEventListener("blur", () => this.close());
+    form.addEventListener("submit", () => this.close()); // an answer on its way would open over the next word
     this.list.addEventListener("mousedown", (event) => event.preventDefault()); // keep the focus
     this.list.addEventListener("click", (event) => this.take(event.target.closest("li")));
   }

@@ -19,6 +19,7 @@ input.addEventListener("change", () => {
   if (image.src.startsWith("blob:")) URL.revokeObjectURL(image.src);
   image.src = URL.createObjectURL(input.files[0]);
   image.hidden = false;
+  image.onerror = () => (image.hidden = true); // no picture: the answer says so
   htmx.trigger(form, "picture");
 });
 document.addEventListener("dragover", (event) => {

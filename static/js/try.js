@@ -26,6 +26,7 @@ function preview(source) {
   if (image.src.startsWith("blob:")) URL.revokeObjectURL(image.src);
   image.src = source;
   image.hidden = false;
+  image.onerror = () => (image.hidden = true); // no picture: the answer says so
   box.classList.add("is-old");
 }
 
@@ -147,6 +148,7 @@ function show() {
 /** New tags came with the answer, or the page was opened with them. */
 function take() {
   const found = $("try-data");
+  if (document.querySelector("#try-result .message-error")) box.hidden = true; // the tags of the picture before
   if (!found) return;
   data = JSON.parse(found.textContent);
   found.remove();
@@ -177,6 +179,10 @@ if (form) {
     if (!example) return;
     $("picture").value = ""; // else the file would be sent beside the example
     preview(example.querySelector("img").src);
+  });
+  form.addEventListener("htmx:configRequest", (event) => {
+    // A picture that is dropped leaves the focus on the example pressed before, which HTMX would send beside it.
+    if (event.detail.triggeringEvent?.type === "picture") delete event.detail.parameters.example;
   });
   document.addEventListener("htmx:afterSwap", take);
   document.addEventListener("dragover", (event) => {

@@ -50,12 +50,13 @@ function countHeld() {
   const held = rows.querySelectorAll("[data-held]").length;
   document.getElementById("near-count").textContent = held;
   nearAll.hidden = held < 2;
-  if (held === 0) document.getElementById("held-words")?.remove(); // what was said when the page came
 }
 
-/** After a choice: its buttons are gone, so the words in their place take the keys' place. */
+/** After a choice: its buttons are gone, so the words in their place take the focus. */
 function chosen(event) {
   countHeld();
+  if (event.detail.requestConfig?.verb !== "post") return; // tags that came
+  document.getElementById("held-words")?.remove(); // the number waiting when the page came
   const answered = event.target.closest(".upload-result");
   if (answered && document.activeElement === document.body) answered.querySelector("a")?.focus();
 }

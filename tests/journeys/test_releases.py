@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.journeys.people import seed_pictures, sign_in
+from tests.journeys.test_reading import bring
 from tests.stack import Site, eventually, start
 from tests.tagger import releases
 from tests.tagger.importing import hub as hubs
@@ -193,4 +194,8 @@ def test_a_picture_is_tried_with_every_option_and_leaves_nothing(site: Site, pag
     with page.expect_download() as download:
         page.get_by_role("button", name="Save as .txt").click()
     assert download.value.suggested_filename == "tags.txt"
+    page.get_by_role("button", name="Example 1", exact=True).click()
+    expect(tags).not_to_have_class(re.compile("is-old"), timeout=WORK_MS)
+    bring(page, "drop", *seed_pictures(("DiceBear",)))  # the example pressed before has the focus still
+    expect(page.get_by_label("The tags as text")).to_have_value(re.compile("dicebear"), timeout=WORK_MS)
     assert not list((site.data / "trying").iterdir())
