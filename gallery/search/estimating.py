@@ -19,11 +19,10 @@ from gallery.search.planner import Way
 from gallery.search.predicates import All, Any, Masks, Neither, On, Predicate
 from gallery.search.running import Planned, run
 from gallery.search.sample import Sample
-from gallery.search.values import Sql, all_sql
+from gallery.search.values import Sql
 
 _TAGS = 12  # that put an estimate right: the most frequent ones
-_ASKED = ((400, 60), (4_000, 100))  # so many posts in so many milliseconds; more, if the first are told quickly,
-_QUICK_SECONDS = 0.02  # within this
+_ASKED = ((100, 60), (1_000, 60), (4_000, 80))  # so many posts in so many milliseconds; more, if the fewer were quick
 _FEWEST = 100  # matches in the sample, under which chance has too large a part
 
 
@@ -74,20 +73,25 @@ def asked_of_some(predicate: Predicate, masks: Masks) -> float | None:
     """
     sample, surely = masks.sample, masks.of(predicate, unknown=False)
     open_ = np.flatnonzero(masks.of(predicate) & ~surely)
-    number = None
+    shuffled = np.random.default_rng(0).permutation(open_)  # the same again each time
+    number, took = None, 0.0
     for most, timeout in _ASKED:
-        some = open_[np.linspace(0, len(open_) - 1, min(len(open_), most)).astype(int)]
+        if 3000 * took > timeout:
+            break
+        some = shuffled[:most]
         ids = tuple(sample.column("id")[some].astype(int).tolist())
-        where = all_sql([Sql("i.post_id = any(%s)", (ids,)), predicate.sql()])
-        text = f"select count(*) from tag_index i join post p on p.id = i.post_id where {where.text}"
+        where = predicate.sql()
+        text = (
+            "select count(*) from unnest(%s::bigint[]) s (id) join tag_index i on i.post_id = s.id"
+            f" join post p on p.id = s.id where {where.text}"
+        )
         began = time.monotonic()
         try:
-            [(found,)] = run(Planned(Sql(text, where.params), Way.FREE, False), timeout)
+            [(found,)] = run(Planned(Sql(text, (ids, *where.params)), Way.ALONG, False), timeout)
         except SearchTimeout:
             break
         number = (np.count_nonzero(surely) + found * len(open_) / max(1, len(some))) * sample.scale
-        if time.monotonic() - began > _QUICK_SECONDS:
-            break
+        took = time.monotonic() - began
     return number
 
 
