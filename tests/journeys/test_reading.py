@@ -119,6 +119,9 @@ def test_no_page_is_wider_than_a_phone(
         assert phone.evaluate("document.documentElement.scrollWidth") <= 390, path
         body = phone.evaluate(brightness.replace("documentElement", "body"))
         assert (body < 60) == (scheme == "dark"), path
+    phone.locator(".predictions summary").first.click()
+    assert phone.locator(".prediction-tags li").first.bounding_box()["width"] > 200
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_a_file_goes_through_after_signing_in_again_in_another_tab(site: Site, page: Page) -> None:

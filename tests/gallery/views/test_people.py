@@ -105,3 +105,12 @@ def test_staff_close_members_but_not_staff():
         staff.post(reverse("change_person", args=[person.pk]), {"act": "close"})
         person.refresh_from_db()
     assert (member.is_active, colleague.is_active) == (False, True)
+
+
+def test_an_admin_gives_a_new_password_to_who_forgot_theirs(admin, client):
+    person = make_user("ana")
+    link = re.search(r'href="(/admin/[^"]+)">New password', admin.get(reverse("people")).content.decode())[1]
+    words = {"password1": "correct-horse-2", "password2": "correct-horse-2", "usable_password": "true"}
+    assert admin.post(link, words).status_code == 302
+    assert client.login(username=person.username, password="correct-horse-2")
+    assert "New password" not in signed_in("staff", is_staff=True).get(reverse("people")).content.decode()
