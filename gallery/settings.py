@@ -206,7 +206,6 @@ STORAGES = {
 }
 RELEASES_DIR = DATA_DIR / "releases"
 EXPORTS_DIR = DATA_DIR / "exports"
-RUNS_DIR = DATA_DIR / "runs"
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = _text("TIME_ZONE", "UTC")
