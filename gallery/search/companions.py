@@ -46,7 +46,8 @@ def related(text: str, thresholds: Thresholds, *, viewer: Viewer = None, limit: 
     post_ids = _some_posts(query)
     frequency = on_frequency(post_ids, query.thresholds)
     matches = count(text, thresholds, viewer=viewer).number
-    own = {leaf.name for leaf in leaves(query.tree) if isinstance(leaf, Tag)}
+    tags = [query.names.find(leaf.name) for leaf in leaves(query.tree) if isinstance(leaf, Tag)]
+    own = {known.name for known in tags if known}
     found = []
     for tag_id, name, category, posts in _named(
         [tag_id for tag_id, _ in frequency.most_common(_TAGS)], query.thresholds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gallery.profiles import Thresholds
@@ -13,7 +13,7 @@ from gallery.search.alike import Value, order_by_likeness
 from gallery.search.fields import FIELDS, MAX_LIMIT
 from gallery.search.layers import tag_predicate
 from gallery.search.names import Names
-from gallery.search.nodes import And, Metatag, Node, Not, Tag, Wildcard, leaves, top
+from gallery.search.nodes import And, Leaf, Metatag, Node, Not, Tag, Wildcard, leaves, rewritten, top
 from gallery.search.orders import ORDERS, Order, order_named, stale_cursor
 from gallery.search.parser import parse
 from gallery.search.planner import Plan, Stretch, Walk, Way
@@ -68,6 +68,15 @@ class Query:
     def picked(self) -> bool:
         """Whether posts are picked by chance, as `random:5` does: no more than the limit, on one page."""
         return any(isinstance(node, Metatag) and node.name == "random" for node in top(self.tree))
+
+    def without_aliases(self) -> Node:
+        """The tree by the tags' own names."""
+
+        def change(leaf: Leaf) -> Node:
+            known = self.names.find(leaf.name) if isinstance(leaf, Tag) else None
+            return replace(leaf, name=known.name) if known else leaf
+
+        return rewritten(self.tree, change)
 
     def plan(self, walk: Walk | None) -> Plan:
         """How to find the posts of a walk, or all posts (None)."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from gallery.search import values
 from gallery.search.errors import nearest
-from gallery.search.predicates import NOTHING, Condition, Predicate, neither
-from gallery.search.terms import Context, Field
+from gallery.search.predicates import Condition, Predicate, neither
+from gallery.search.terms import Context, Field, not_here
 from gallery.search.values import BadValue, Sql
 
 _STATUSES = ("active", "deleted")
@@ -39,7 +39,7 @@ def _parent(value: str | int, context: Context) -> Predicate:
     if isinstance(value, int):
         return Condition(Sql("(p.parent_id = %s or i.post_id = %s)", (value, value)), selective=True)
     if value in _NEVER:
-        return NOTHING
+        return not_here(f"parent:{value}", context)
     if value in _STATUSES:
         return Condition(Sql("exists (select from post c where c.id = p.parent_id and c.status = %s)", (value,)))
     return neither(HAS_PARENT) if value == "none" else HAS_PARENT
@@ -51,7 +51,7 @@ def _child(value: str | int, context: Context) -> Predicate:
         where = "i.post_id in (select c.parent_id from post c where c.id = %s and c.parent_id is not null)"
         return Condition(Sql(where, (value,)), selective=True)
     if value in _NEVER:
-        return NOTHING
+        return not_here(f"child:{value}", context)
     if value in _STATUSES:
         return Condition(Sql(f"exists ({_CHILDREN} and c.status = %s)", (value,)))
     return neither(HAS_CHILD) if value == "none" else HAS_CHILD

@@ -35,7 +35,7 @@ from gallery.search.names import like_pattern
 from gallery.search.orders import OFFERED, read_order
 from gallery.search.predicates import EVERY_POST, NOTHING, Condition, Predicate, Rated, both, either, neither
 from gallery.search.tagcounts import VERDICT_COUNT
-from gallery.search.terms import Context, Field, choice, choices, each_of, named, something
+from gallery.search.terms import Context, Field, choice, choices, each_of, named, not_here, something
 from gallery.search.values import BadValue, Range, Ranges, Reader, Sql, any_sql, read_ranges
 
 MAX_LIMIT = 200
@@ -146,14 +146,12 @@ def _checksum(column: str, digits: int, what: str) -> Field:
     )
 
 
-def _absent(reason: str, words: tuple[str, ...] = ()) -> Field:
-    """What Danbooru has and this site does not: finds nothing, and says so."""
-
+def _absent(name: str) -> Field:
     def condition(value: str, context: Context) -> Predicate:
-        context.names.note(reason)
-        return EVERY_POST if value.lower() == "none" else NOTHING
+        nothing = not_here(f"{name}:", context)
+        return EVERY_POST if value.lower() == "none" else nothing
 
-    return Field(str, condition, words, offered=False)
+    return Field(str, condition, ("none",), offered=False)
 
 
 def _limit(example: str, text: str) -> int:
@@ -189,11 +187,22 @@ def _status(word: str, context: Context) -> Predicate:
         return EVERY_POST
     if word in ("active", "deleted"):
         return Condition(Sql("p.status = %s", (word,))) if context.deleted else _STATUS[word]
-    return NOTHING
+    return not_here(f"status:{word}", context)
 
 
 def _is(word: str, context: Context) -> Predicate:
-    return _status(word, context) if word in _STATUS else _IS[word]
+    if word in _STATUS:
+        return _status(word, context)
+    return not_here(f"is:{word}", context) if _IS[word] == NOTHING else _IS[word]
+
+
+def _has(word: str, context: Context) -> Predicate:
+    return not_here(f"has:{word}", context) if _HAS[word] == NOTHING else _HAS[word]
+
+
+def _of_types(found: tuple[str, ...], context: Context) -> Predicate:
+    others = {ext: not_here(f"filetype:{ext}", context) for ext in found if ext in _OTHER_FILE_TYPES}
+    return either(others.get(ext) or _file_type(ext) for ext in found)
 
 
 _STATUS: dict[str, Predicate] = {
@@ -236,7 +245,7 @@ SAMPLED: dict[str, str] = {
 }
 
 FIELDS: dict[str, Field] = {
-    **{name: _absent(f"This site keeps nothing that {name}: could find.", ("none",)) for name in ABSENT_METATAGS},
+    **{name: _absent(name) for name in ABSENT_METATAGS},
     "id": _number(SAMPLED["id"], values.whole, "id", selective=True),
     "width": _number(SAMPLED["width"], values.whole, "width"),
     "height": _number(SAMPLED["height"], values.whole, "height"),
@@ -251,7 +260,7 @@ FIELDS: dict[str, Field] = {
     "md5": _checksum("p.md5", 32, "md5"),
     "sha256": _checksum("p.sha256", 64, "sha256"),
     "rating": Field(_ratings, lambda found, context: Rated(found), (*(r.label for r in Rating), "none")),
-    "filetype": Field(_file_types, lambda found, context: either(map(_file_type, found)), _FILE_TYPES),
+    "filetype": Field(_file_types, _of_types, _FILE_TYPES),
     "source": _text("p.source", "the beginning of a source, or none"),
     "credit": _text("p.credit", "the beginning of a credit line, or none"),
     "filename": replace(_FILE_NAME, condition=_file_name),
@@ -265,7 +274,7 @@ FIELDS: dict[str, Field] = {
     "judge": Field(partial(something, "the name of a user, or none"), _judge, ("none", "any")),
     "status": named(_status, tuple(_STATUS)),
     "is": named(_is, tuple(_IS)),
-    "has": choices(_HAS),
+    "has": named(_has, tuple(_HAS)),
     "ai": Field(tag_and_confidence, predicted, tags=lambda value: (value[0],), takes_tag=True),
     "human": verdicts(True),
     "rejected": verdicts(False),

@@ -33,6 +33,7 @@ MAX_WORD = 100
 _ENOUGH = 5  # with fewer finds, look for names that are only alike
 _POOL = 40
 _COUNTED = 16  # candidates whose search is counted
+_LISTED = ("rating", "filetype")  # metatags of which several words may follow each other
 _HERE = "\ue000"  # stands for the word in the search around it
 
 
@@ -186,8 +187,10 @@ def _values(name: str, value: str, thresholds: Thresholds, viewer: Viewer) -> li
     if field.takes_tag:
         confidence = name == "ai" and "," in value  # the name before it is written
         return [_of_tag(each, name) for each in _tags(value, thresholds)] if value and not confidence else []
-    words = [*field.words, *words_of(name, viewer, value)]
-    return [_of_value(name, word, viewer) for word in dict.fromkeys(words) if word.lower().startswith(value)][:_POOL]
+    head, comma, begun = value.rpartition(",") if name in _LISTED else ("", "", value)
+    words = dict.fromkeys([*field.words, *words_of(name, viewer, value)])
+    found = [word for word in words if word.lower().startswith(begun) and word not in head.split(",")]
+    return [_of_value(name, head + comma + word, viewer) for word in found[:_POOL]]
 
 
 def _of_value(name: str, word: str, viewer: Viewer = None) -> _Candidate:

@@ -12,7 +12,7 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from gallery.profiles import Thresholds
 from gallery.search.errors import nearest
 from gallery.search.names import Names
-from gallery.search.predicates import Predicate
+from gallery.search.predicates import NOTHING, Predicate
 from gallery.search.values import BadValue
 
 
@@ -75,6 +75,12 @@ def choices(predicates: dict[str, Predicate]) -> Field:
 def named(condition: Callable[[str, Context], Predicate], words: tuple[str, ...]) -> Field:
     """One word of a closed list, about which the condition asks the context."""
     return Field(partial(choice, {word: word for word in words}), condition, words)
+
+
+def not_here(term: str, context: Context) -> Predicate:
+    """What Danbooru has and this site does not: finds nothing, and says so."""
+    context.names.note(f"This site keeps nothing that {term} could find.")
+    return NOTHING
 
 
 def something(what: str, text: str) -> str:

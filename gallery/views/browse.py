@@ -110,7 +110,7 @@ def _tiles(
 
 def _sidebar(page: search.Page, rows: PageRows) -> list[tuple[Category, list[Row]]]:
     """The page's tags by category, in the site's order."""
-    tree = page.query.tree
+    tree = page.query.without_aliases()
     found = search.page_tags(page.post_ids, page.thresholds, rows=rows)
     return [
         (category, [row_of(tree, tag.name, category, count) for tag, count in tags[: _shown_of(category)]])

@@ -80,8 +80,10 @@ def test_what_is_not_stored_finds_nothing_and_says_so(world):
 
 def test_what_no_post_can_be_finds_nothing(world):
     for text in HARMLESS:
-        assert search.find(text, HALF).post_ids == [], text
+        page = search.find(text, HALF)
+        assert page.post_ids == [] and "This site keeps nothing that" in page.notes[0], text
         assert len(search.find(f"-{text}", HALF).post_ids) == 40, text
+    assert search.find("filetype:jpg,mp4", HALF).post_ids == search.find("filetype:jpg", HALF).post_ids != []
 
 
 def test_what_cannot_be_ordered_by_says_so(world):

@@ -46,4 +46,5 @@ def test_shares_and_likeness_are_those_of_the_posts(world, monkeypatch, sampled)
 
 def test_a_search_that_finds_nothing_has_no_related_tags(world):
     assert search.related("solo -solo", HALF) == ([], [])
+    assert search.related("azure_hair", HALF) == search.related("blue_hair", HALF)
     assert "1girl" not in [tag.name for tag in search.related("solo or 1girl", HALF).frequent]

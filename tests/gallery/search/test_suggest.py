@@ -8,7 +8,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from gallery import search
 from gallery.models import Category, Post, Profile, Release, SavedSearch, Tag, TagIndex, Verdict
 from gallery.profiles import Thresholds
-from gallery.search import lexicon, sample
+from gallery.search import forecast, lexicon, sample
 from tests.gallery.search.world import make_world
 
 HALF = Thresholds(overall=127)
@@ -57,6 +57,8 @@ def test_suggest_completes_a_prefix_most_used_first(tags):
         ("ai:sab", 'ai:"saber_(fate)"', 0),
         (":)", 'tag:":)"', 0),
         ("rating:q", "rating:questionable", 0),
+        ("rating:g,q", "rating:g,questionable", 0),
+        ("filetype:png,", "filetype:png,jpg", 0),
         ("-order:wid", "-order:width", 0),
         ("release:st", "release:starter", 0),
         ("ratin", "rating:", 0),
@@ -109,6 +111,7 @@ def test_the_count_is_of_the_whole_search(tags, monkeypatch, before, after, whol
 @pytest.mark.parametrize("sampled", [False, True])
 def test_each_word_of_a_metatag_has_its_own_count(tags, monkeypatch, sampled):
     """Some words mean the same, and some nothing here."""
+    monkeypatch.setattr(forecast, "_TIMEOUT_MS", 5_000)
     if sampled:
         monkeypatch.setattr(sample, "SMALL_SITE", 0)
     sample.forget()

@@ -5,7 +5,7 @@ from django.test.utils import CaptureQueriesContext
 
 from gallery import profiles, search
 from gallery.index import histograms, indexing
-from gallery.models import Category, Post, Profile, TagAlias, TaggingState
+from gallery.models import Category, Post, Profile, Tag, TagAlias, TaggingState
 from gallery.releases import retagging
 from tests.gallery.making import make_post, make_release, make_site_profiles, make_tag, make_user, predict
 from tests.gallery.views.people import signed_in
@@ -132,6 +132,9 @@ def test_the_sidebar_adds_and_leaves_out_tags(posts):
     assert row.without == "(smile or saber_(fate)) -smile"
     (_, (row,)) = Client().get("/?q=smile").context["tags"][-1]
     assert (row.narrowed, row.without) == ("smile", "-smile")
+    TagAlias.objects.create(name="grin", tag=Tag.objects.get(name="smile"))
+    (_, (row,)) = Client().get("/?q=grin width:8").context["tags"][-1]
+    assert (row.narrowed, row.without) == ("width:8 smile", "width:8 -smile")
 
 
 def test_related_tags_come_with_a_search(posts):
