@@ -20,5 +20,5 @@ def read() -> None:
 
 
 def data_folder() -> Path:
-    """Everything that the site writes lies here: database, pictures, releases, exports, runs."""
+    """Everything that the site writes lies here: database, pictures, releases, exports."""
     return Path(os.environ.get("MANABOORU_DATA") or ROOT / "data").expanduser().resolve()
