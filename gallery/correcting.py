@@ -13,6 +13,7 @@ from django.db import transaction
 from gallery.index import indexing
 from gallery.models import (
     CATEGORY_ORDER,
+    NAMES_SENTENCE,
     Category,
     Post,
     Prediction,
@@ -22,6 +23,7 @@ from gallery.models import (
     TagAlias,
     TagIndex,
     Verdict,
+    can_be_asked,
     typed_name,
 )
 from gallery.profiles import Thresholds
@@ -34,7 +36,6 @@ _CATEGORIES = {category.label: category for category in Category} | {
     "copy": Category.COPYRIGHT,
     "char": Category.CHARACTER,
 }
-_FORBIDDEN = re.compile(r"[\x00-\x20\x7f*,\\%]")
 
 
 class BadTag(ValueError):
@@ -132,8 +133,8 @@ def _parse(text: str) -> tuple[str, Category]:
         raise BadTag("Type the name of a tag.")
     if len(name) > 200:
         raise BadTag("The name of a tag has at most 200 characters.")
-    if name[0] in "-~" or _FORBIDDEN.search(name):
-        raise BadTag("The name of a tag can't begin with - or ~, nor have * , % or \\ in it.")
+    if not can_be_asked(name):
+        raise BadTag(NAMES_SENTENCE)
     return name, category
 
 

@@ -8,7 +8,7 @@ from gallery.models.profile import Preference, Profile
 from gallery.models.release import Release
 from gallery.models.release_import import ReleaseImport
 from gallery.models.saved_search import SavedSearch
-from gallery.models.tag import Tag, TagAlias, TagImplication, typed_name
+from gallery.models.tag import NAMES_SENTENCE, Tag, TagAlias, TagImplication, can_be_asked, typed_name
 from gallery.models.tag_index import TagChange, TagIndex
 from gallery.models.tagging_run import TaggingRun
 from gallery.models.verdict import Verdict
@@ -38,4 +38,6 @@ __all__ = [
     "TaggingState",
     "Verdict",
     "typed_name",
+    "can_be_asked",
+    "NAMES_SENTENCE",
 ]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from django.contrib.postgres.fields import ArrayField
@@ -13,6 +14,15 @@ from gallery.models.choices import Category
 def typed_name(text: str) -> str:
     """What somebody typed as tags are stored: lower case, composed, words joined by underscores."""
     return "_".join(unicodedata.normalize("NFC", text).lower().split())
+
+
+_FORBIDDEN = re.compile(r"^[-~]|[\x00-\x20\x7f*,\\%]")
+NAMES_SENTENCE = "The name of a tag can't begin with - or ~, nor have * , % or \\ in it."
+
+
+def can_be_asked(name: str) -> bool:
+    """Whether a search can ask for a tag of this name; if not, NAMES_SENTENCE says why."""
+    return not _FORBIDDEN.search(name)
 
 
 class Tag(models.Model):
@@ -47,6 +57,8 @@ class Tag(models.Model):
         """Name it as searches ask for it. What is stored otherwise stays so: that name may be another tag's."""
         if not Tag.objects.filter(pk=self.pk, name=self.name).exists():
             self.name = typed_name(self.name)
+            if not can_be_asked(self.name):
+                raise ValidationError({"name": NAMES_SENTENCE})
 
 
 class TagAlias(models.Model):

@@ -53,6 +53,9 @@ def test_a_tag_is_named_as_a_search_asks_for_it(admin, db):
     changed = {**new, "name": other.name, "description": "Down to the waist."}
     assert admin.post(reverse("admin:gallery_tag_change", args=[other.pk]), changed).status_code == 302
     admin.post(reverse("admin:gallery_tag_change", args=[tag.pk]), {**new, "name": "Very long  hair"})
+    for name in ("-hair", "a*", "a, b"):
+        page = admin.post(reverse("admin:gallery_tag_add"), {**new, "name": name}).content.decode()
+        assert "begin with - or ~" in page
     assert set(Tag.objects.values_list("name", "description")) == {
         ("very_long_hair", ""),
         ("Long_Hair", "Down to the waist."),
