@@ -16,6 +16,7 @@ class TagIndex(models.Model):
 
     `overruled` keeps what the release said of the tags whose byte here is another, because of a verdict,
     an implication or a better rating: sorted, tag id * 256 + the release's byte; null when there are none.
+    So tag ids stay below 8.4 million (2^23), here and in `TagChange`.
 
     The table is partitioned by post id (gallery/index/partitions.py).
     """
