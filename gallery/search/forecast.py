@@ -75,7 +75,8 @@ def _asks_the_release(predicate: Predicate) -> bool:
 
 def _to_count(predicate: Predicate, estimate: Count | None, seen: Sample) -> float:
     """How many posts an exact count would look at, if the sample is unsure and that is cheap; else 0."""
-    if estimate and (estimate.exact or estimate.number >= _SURE * seen.scale):
+    # A sample of all posts is some minutes old, too: what it has next to none of may have come since.
+    if predicate == FALSE or (estimate and estimate.number >= _SURE * seen.scale):
         return 0
     rarest = _rarest(predicate, seen)
     # A tag that the sample has never seen is on a few posts all the same.

@@ -192,6 +192,19 @@ def test_a_new_tag_is_suggested_before_anything_was_counted(tags):
     assert "blue_hat" in _labels("blue_h") and "blue_hat" in _labels("hat")
 
 
+def test_what_came_since_the_sample_was_read_is_suggested(tags, monkeypatch):
+    monkeypatch.setattr(sample, "SMALL_SITE", 0)
+    sample.forget()
+    assert "blue_hat" not in _labels("1girl blue_h")
+    new = Tag.objects.create(name="blue_hat")
+    row = TagIndex.objects.get(pk=search.find("1girl", HALF).post_ids[0])
+    TagIndex.objects.filter(pk=row.pk).update(
+        tag_ids=[*row.tag_ids, new.pk], confidences=bytes(row.confidences) + b"\xff"
+    )
+    assert [each.count for each in search.suggest("1girl blue_ha", HALF) if each.label == "blue_hat"] == [1]
+    sample.forget()
+
+
 def test_a_name_remembered_is_not_shown_when_it_is_deprecated_or_gone(tags):
     assert "wada" in _labels("wad")
     Tag.objects.filter(name="wada").update(deprecated=True)
