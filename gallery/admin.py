@@ -5,6 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -23,6 +24,7 @@ def sign_in(request: HttpRequest, extra_context: dict[str, Any] | None = None) -
 
 
 admin.site.login = sign_in
+admin.site.site_header = admin.site.site_title = f"{settings.SITE_NAME}: tables"
 
 
 class ReadOnly(admin.ModelAdmin):

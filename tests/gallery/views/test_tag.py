@@ -4,6 +4,7 @@ from django.test import Client
 from gallery.index import histograms, indexing
 from gallery.models import Category, TagAlias, TagImplication
 from tests.gallery.making import make_post, make_release, make_site_profiles, make_tag, predict
+from tests.gallery.views.people import signed_in
 
 pytestmark = pytest.mark.django_db
 
@@ -110,3 +111,13 @@ def test_a_session_that_no_row_can_hold_is_refused():
 def test_a_name_is_found_however_its_accents_are_typed():
     make_tag("caf\u00e9_table")
     assert "caf\u00e9_table" in Client().get("/tags/", {"name": "Cafe\u0301 Table"}).content.decode()
+
+
+def test_an_admin_is_led_to_where_a_tag_is_edited(tags):
+    page = signed_in(is_staff=True, is_superuser=True).get("/tags/smile/").content.decode()
+    for path in (
+        f"/admin/gallery/tag/{tags['smile'].pk}/change/",
+        f"/admin/gallery/tagalias/add/?tag={tags['smile'].pk}",
+    ):
+        assert f'href="{path}"' in page
+    assert "/admin/" not in signed_in().get("/tags/smile/").content.decode()
