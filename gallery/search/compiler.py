@@ -10,6 +10,7 @@ from typing import Any
 from gallery.profiles import Thresholds
 from gallery.search import planner, sample, shuffling, weighing
 from gallery.search.alike import Value, order_by_likeness
+from gallery.search.errors import SearchError
 from gallery.search.fields import FIELDS, MAX_LIMIT
 from gallery.search.layers import tag_predicate
 from gallery.search.names import Names
@@ -19,7 +20,7 @@ from gallery.search.parser import parse
 from gallery.search.planner import Plan, Stretch, Walk, Way
 from gallery.search.predicates import FALSE, TRUE, Masks, Predicate, both, either, neither, simple
 from gallery.search.running import Planned, run, run_together
-from gallery.search.scopes import Viewer, asks_for_deleted, expanded, scoped, with_deleted
+from gallery.search.scopes import Viewer, asks_for_deleted, expanded, in_the_text, scoped, with_deleted
 from gallery.search.terms import Context
 from gallery.search.values import BadValue, Sql, all_sql
 
@@ -228,8 +229,11 @@ def prepare(
     whole = expanded(tree, viewer, names.note)
     source = with_deleted(whole, viewer, names.note) if asks_for_deleted(whole) else None
     names.add(tag_names(whole))
-    context = scoped(whole, Context(names, thresholds, viewer, source is not None))
-    predicate, thresholds = resolve(whole, context), context.thresholds
+    try:
+        context = scoped(whole, Context(names, thresholds, viewer, source is not None))
+        predicate, thresholds = resolve(whole, context), context.thresholds
+    except SearchError as error:
+        raise in_the_text(error, tree) from None
     name, listed, limit, like = _shape(tree)
     if name and ORDERS.get(name) == "missing":
         names.note(_NO_SCORES.format(name))

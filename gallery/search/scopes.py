@@ -79,8 +79,22 @@ def expanded(tree: Node, viewer: Viewer, note: Note) -> Node:
     saved: dict[str, list[str]] = {}
     for row in SavedSearch.of(viewer):
         saved.setdefault(row.name, []).append(row.query)
-    meant = {value: _meant(value, saved, note) for value in asked}
+    meant = {value: rewritten(_meant(value, saved, note), _elsewhere) for value in asked}
     return rewritten(tree, lambda leaf: meant[leaf.value] if _is_saved(leaf) else leaf)
+
+
+def _elsewhere(leaf: Leaf) -> Leaf:
+    """A term that stands in no place of the text."""
+    return replace(leaf, position=-1, length=0)
+
+
+def in_the_text(error: SearchError, tree: Node) -> SearchError:
+    """The error at its place in the text: one in a saved search where the text asks for it."""
+    if error.position >= 0:
+        return error
+    asked = next(filter(_is_saved, leaves(tree)))
+    sentence = f"A saved search can't be asked, change it first. {error.message}"
+    return SearchError(sentence, asked.position, asked.length)
 
 
 def _is_saved(leaf: Leaf) -> bool:

@@ -115,6 +115,10 @@ def test_saved_searches_that_cannot_be_used_are_named(world):
     page = search.find("search:bad", HALF, limit=99, viewer=anna)
     assert set(page.post_ids) == _on(world, "solo", HALF)
     assert "(solo” can't be read" in page.notes[0] and "leads to others" in page.notes[1]
+    _save(anna, "gone", "wada release:startr")
+    with pytest.raises(search.SearchError, match="A saved search can't be asked.*Did you mean starter") as caught:
+        search.find("solo search:gone", HALF, viewer=anna)
+    assert (caught.value.position, caught.value.length, caught.value.fix) == (5, 11, None)
     many = " ".join(f"tag{number}" for number in range(97))
     _save(anna, "long", *(f"solo or {many} {number}" for number in range(5)))
     assert any("too many terms" in note for note in search.find("search:long", HALF, viewer=anna).notes)
