@@ -72,7 +72,7 @@ class TagAlias(models.Model):
         verbose_name_plural = "tag aliases"
 
     def __str__(self) -> str:
-        return f"{self.name} → {self.tag_id}"
+        return f"{self.name} → {self.tag}"
 
     def clean(self) -> None:
         """Refuse names that no tag can have, and aliases that lead back to themselves."""
@@ -102,7 +102,7 @@ class TagImplication(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.tag_id} → {self.implied_id}"
+        return f"{self.tag} → {self.implied}"
 
     def clean(self) -> None:
         """Refuse implications that lead back to where they begin."""

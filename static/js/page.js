@@ -45,6 +45,7 @@ function complain(sentence) {
   const box = document.getElementById("messages");
   const message = document.createElement("div");
   message.className = "message message-error";
+  message.dataset.complaint = "";
   message.textContent = sentence;
   box.replaceChildren(message);
   box.hidden = false;
@@ -59,4 +60,10 @@ document.addEventListener("htmx:responseError", (event) => {
 });
 document.addEventListener("htmx:sendError", () => {
   complain("The site can't be reached: check the connection and try again.");
+});
+document.addEventListener("htmx:afterRequest", (event) => {
+  const old = document.querySelector("[data-complaint]");
+  if (!old || !event.detail.successful) return; // it works again
+  old.remove();
+  document.getElementById("messages").hidden = true;
 });

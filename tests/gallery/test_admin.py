@@ -130,3 +130,9 @@ def test_lists_open(admin, post, name):
 
 def test_strangers_are_sent_to_the_login(db):
     assert Client().get(reverse("admin:gallery_tag_changelist")).status_code == 302
+
+
+def test_rules_are_named_by_their_tags(db):
+    car, vehicle = make_tag("car"), make_tag("vehicle")
+    assert str(TagAlias(name="automobile", tag=car)) == "automobile → car"
+    assert str(TagImplication(tag=car, implied=vehicle)) == "car → vehicle"

@@ -105,6 +105,19 @@ def test_back_from_all_tags_shows_the_whole_post(site: Site, with_posts: Page) -
     expect(page.locator("[data-stage] img")).to_be_visible()
 
 
+def test_a_complaint_goes_when_the_site_answers_again(site: Site, with_posts: Page, expected_errors: list[str]) -> None:
+    page = with_posts
+    expected_errors += ["ERR_INTERNET_DISCONNECTED", "htmx:"]
+    page.goto(f"{site.address}/")
+    page.locator("main a[href^='/posts/']").first.click()
+    page.context.set_offline(True)
+    page.get_by_role("button", name="Yes to").first.click()
+    expect(page.locator("#messages")).to_contain_text("can't be reached")
+    page.context.set_offline(False)
+    page.get_by_role("button", name="Yes to").first.click()
+    expect(page.locator("#messages")).to_be_hidden()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_is_wider_than_a_phone(
     site: Site, with_posts: Page, new_page: Callable[..., Page], scheme: str
