@@ -8,6 +8,7 @@ from gallery.models import Category, Rating, Release, Verdict
 from gallery.profiles import SCALE, Thresholds
 from gallery.search import values
 from gallery.search.errors import nearest
+from gallery.search.names import Known
 from gallery.search.predicates import NOTHING, Condition, On, Predicate, Rated, Said, neither
 from gallery.search.tagcounts import on_count_sql
 from gallery.search.terms import Context, Field, something
@@ -107,9 +108,20 @@ def named_tag(category: Category | None = None, aliased: bool = True) -> Field:
             if known:
                 context.names.note(f"{known.name} is no {category.label} tag but {Category(known.category).label}.")
             return NOTHING
-        return tag_predicate(known.id, known.name, known.category, context.thresholds)
+        if not aliased and name in context.names.aliases:
+            context.names.note(
+                f"{name} is an alias of {context.names.aliases[name].name}: posts have that tag instead."
+            )
+        return on(known, context)
 
     return Field(_tag_name, condition, tags=lambda name: (name,), takes_tag=True)
+
+
+def on(known: Known, context: Context) -> Predicate:
+    """The tag is on for the profile."""
+    if known.deprecated:
+        context.names.note(f"{known.name} is deprecated: it is on only where a person said so.")
+    return tag_predicate(known.id, known.name, known.category, context.thresholds)
 
 
 def tag_predicate(tag_id: int, name: str, category: int, thresholds: Thresholds) -> Predicate:
