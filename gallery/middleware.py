@@ -6,6 +6,7 @@ from collections.abc import Callable
 from django.conf import settings
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.utils.functional import SimpleLazyObject
 
 from gallery.accounts import members
@@ -58,5 +59,19 @@ def content_security_policy(get_response: View) -> View:
         response = get_response(request)
         response.headers.setdefault("Content-Security-Policy", _POLICY)
         return response
+
+    return middleware
+
+
+def forms_only(get_response: View) -> View:
+    """Say in words that an address only takes forms, for who comes back to one: browsers show an empty page."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        if response.status_code != 405 or request.method != "GET" or response.content:
+            return response
+        page = render(request, "405.html", status=405)
+        page.headers["Allow"] = response["Allow"]
+        return page
 
     return middleware

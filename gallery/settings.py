@@ -130,6 +130,7 @@ MIDDLEWARE = [
     "gallery.middleware.readable_address",
     "gallery.middleware.members_only",
     "gallery.middleware.content_security_policy",
+    "gallery.middleware.forms_only",
 ]
 
 ROOT_URLCONF = "gallery.urls"

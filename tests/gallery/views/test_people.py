@@ -25,6 +25,12 @@ def test_an_invitation_link_is_shown_once_and_works(admin, client):
     assert client.post(link, {"username": "ana", "password": "correct-horse"}).status_code == 302
 
 
+def test_who_comes_back_to_where_a_form_went_gets_words(admin):
+    answer = admin.get(reverse("invite"))
+    assert answer.status_code == 405 and answer["Allow"] == "POST"
+    assert "This address has nothing to show" in answer.content.decode()
+
+
 def test_a_profile_can_be_chosen_where_a_link_is_shown(admin):
     page = admin.post(reverse("invite"), {"role": "member", "days": 3}).content.decode()
     assert re.findall(r'name="next" value="([^"]+)"', page) == [reverse("people")]
