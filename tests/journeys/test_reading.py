@@ -26,6 +26,7 @@ _BRING = """([kind, name, data]) => {
 }"""
 _PAGES = (
     "/",
+    "/?q=" + 30 * "no_such_tag_",
     "/searches/",
     "/searches/help/",
     "/related/",
