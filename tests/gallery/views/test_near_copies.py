@@ -152,7 +152,7 @@ def test_two_requests_with_the_same_file_at_once_make_one_post(member):
 
     threads = [threading.Thread(target=upload, args=[person]) for person in people]
     with transaction.atomic():
-        locking.take_turns(hashlib.sha256(file(400).read()).hexdigest())
+        locking.take_turns_at_file(hashlib.sha256(file(400).read()).hexdigest())
         for thread in threads:
             thread.start()
         while _waiting() < 2:  # both have seen that the site has no such file
