@@ -63,6 +63,7 @@ class Query:
     thresholds: Thresholds = field(default_factory=lambda: Thresholds(1))
     source: Sql | None = None  # what stands for the index when deleted posts are asked for
     whole: bool = False  # every match is wanted, whatever its place costs
+    seed: int = 0  # of what is left to chance
     masks: Masks | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -223,7 +224,7 @@ def prepare(
 ) -> Query:
     """Parse and resolve a search; raises SearchError.
 
-    `seed` shuffles an `order:random` without one; `names` are those read already.
+    `seed` is for what the text leaves to chance; `names` are those read already.
     """
     tree, names = parse(text), names or Names()
     whole = expanded(tree, viewer, names.note)
@@ -234,14 +235,15 @@ def prepare(
         predicate, thresholds = resolve(whole, context), context.thresholds
     except SearchError as error:
         raise in_the_text(error, tree) from None
-    name, listed, limit, like = _shape(tree)
+    name, listed, limit, like, given = _shape(tree)
+    seed = seed if given is None else given
     if name and ORDERS.get(name) == "missing":
         names.note(_NO_SCORES.format(name))
     if limit and limit > MAX_LIMIT:
         names.note(f"A page holds at most {MAX_LIMIT} posts.")
         limit = MAX_LIMIT
     order = order_by_likeness(like, context) if like else order_named(name, thresholds, listed, seed)
-    return Query(tree, predicate, order, names, limit, forced, thresholds, source)
+    return Query(tree, predicate, order, names, limit, forced, thresholds, source, seed=seed)
 
 
 def tag_names(tree: Node) -> Iterator[str]:
@@ -275,10 +277,10 @@ def resolve(tree: Node, context: Context) -> Predicate:
     return combine([resolve(child, within) for child in tree.children])
 
 
-def _shape(tree: Node) -> tuple[str | None, tuple[int, ...], int | None, Value | None]:
-    """The order's name, the ids that `order:custom` follows, the limit, and what an order by likeness is like."""
+def _shape(tree: Node) -> tuple[str | None, tuple[int, ...], int | None, Value | None, int | None]:
+    """The order's name, the ids that `order:custom` follows, the limit, what an order by likeness is like, the seed."""
     value = {leaf.name: FIELDS[leaf.name].read(leaf.value) for leaf in top(tree) if isinstance(leaf, Metatag)}
     name = value.get("order") or ("random" if "random" in value else None)
     listed = tuple(int(each.low) for each in value.get("id", ()) if each.low is not None and each.low == each.high)
     limit = min((value[each] for each in ("random", "limit") if each in value), default=None)
-    return name, listed, limit, None if name else value.get("similar")
+    return name, listed, limit, None if name else value.get("similar"), value.get("randseed")

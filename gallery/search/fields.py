@@ -6,6 +6,7 @@ makes a condition of it when the search runs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -164,6 +165,12 @@ def _limit(example: str, text: str) -> int:
     return number
 
 
+def _seed(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise BadValue("give a whole number of up to nine digits, as in randseed:5")
+    return int(text)
+
+
 def _shape(read: Callable[[str], Any], words: tuple[str, ...] = ()) -> Field:
     return Field(read, lambda value, context: EVERY_POST, words, shape=True)
 
@@ -297,6 +304,7 @@ FIELDS: dict[str, Field] = {
     "order": _shape(read_order, OFFERED),
     "limit": _shape(partial(_limit, "limit:40"), ("20", "40", "100", "200")),
     "random": _shape(partial(_limit, "random:5"), ("1", "20")),
+    "randseed": replace(_shape(_seed), offered=False),  # e621's
 }
 
 

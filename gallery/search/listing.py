@@ -26,8 +26,9 @@ _BATCH_TIMEOUT_MS = 60_000
 class Page:
     """Post ids in order. `next` and `previous` are cursors of the pages that follow and precede.
 
-    `text` is the search as it prints, with the seed of a random order, so that links from the page
-    keep its order; `size` posts are on a full page; `notes` are sentences about what was cut or not found.
+    `text` is the search as it prints, with the seed of what is left to chance, so that links from the page
+    keep its posts and their order; `size` posts are on a full page; `notes` are sentences about what was cut
+    or not found.
     `thresholds` are those that the search was read with, and `corrected` is the search with misspelt
     names put right, if there are any. `by_id` says that posts come newest first.
     """
@@ -93,7 +94,7 @@ def _picked(query: Query, wanted: int, cursor: Cursor | None, page: int) -> Page
         raise stale_cursor()
     asked = query
     if query.order.seed is None:
-        shuffled = replace(query, order=order_named("random", query.thresholds, seed=new_seed()))
+        shuffled = replace(query, order=order_named("random", query.thresholds, seed=query.seed))
         chosen = tuple(row[0] for row in shuffled.rows(wanted))
         asked = replace(query, predicate=Condition(Sql("i.post_id = any(%s)", (chosen,)), selective=True))
     found = _page(query, asked.rows(wanted) if page == 1 else [], wanted)
@@ -125,10 +126,13 @@ def _seed(cursor: Cursor | None) -> int:
 
 
 def _pinned(query: Query) -> str:
-    """The text of a query, its order not left to chance."""
+    """The text of a query, nothing of it left to chance."""
     order = Metatag("order", query.order.name)
     pinned = [order if _of_chance(node) else node for node in top(query.tree)]
-    if query.picked and not any(isinstance(node, Metatag) and node.name == "order" for node in pinned):
+    said = {node.name for node in pinned if isinstance(node, Metatag)}
+    if query.picked and query.order.seed is None and "randseed" not in said:
+        pinned.append(Metatag("randseed", str(query.seed)))
+    if query.order.seed is not None and "order" not in said:
         pinned.append(order)
     return to_text(all_of(pinned))
 

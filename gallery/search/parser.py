@@ -87,7 +87,7 @@ def _check_terms(tree: Node) -> None:
 
 
 def _check_shape(tree: Node) -> None:
-    """`order:`, `limit:` and `random:` are about the whole list: once each, and at the top."""
+    """`order:`, `limit:`, `random:` and its seed are about the whole list: once each, and at the top."""
     top = tree.children if not isinstance(tree, Or | Leaf) and hasattr(tree, "children") else (tree,)
     seen: set[str] = set()
     for leaf in leaves(tree):

@@ -89,6 +89,7 @@ SECTIONS: list[tuple[str, str, list[tuple[str, str]]]] = [
             ("order:custom id:3,1,2", "as listed"),
             ("limit:20", "posts on a page"),
             ("random:5", "so many of them, picked by chance"),
+            ("random:5 randseed:7", "the same of them each time; randseed:7 order:random keeps an order, too"),
         ],
     ),
 ]

@@ -131,6 +131,23 @@ def test_random_picks_before_an_order_sorts(world):
     assert len(search.find("solo random:99 order:tagcount", HALF).post_ids) == search.count("solo", HALF).number
 
 
+@pytest.mark.parametrize("text", ["random:6 order:width", "random:6 order:score", "order:id_asc random:9 limit:6"])
+def test_what_was_picked_by_chance_stays_picked_in_its_links(world, text):
+    page = search.find(text, HALF)
+    assert search.find(page.text, HALF).post_ids == page.post_ids
+    assert search.find(page.text, HALF).text == page.text
+    for before, post_id, after in zip([None, *page.post_ids], page.post_ids, [*page.post_ids[1:], None], strict=False):
+        assert search.neighbours(page.text, HALF, post_id) == (before, after)
+
+
+def test_a_seed_decides_what_is_left_to_chance(world):
+    shuffled = search.find("order:random_7", HALF, limit=99).post_ids
+    assert search.find("randseed:7 order:random", HALF, limit=99).post_ids == shuffled
+    assert search.find("random:5 randseed:7", HALF).post_ids == shuffled[:5]
+    assert search.find("random:5 randseed:7 order:id", HALF).post_ids == sorted(shuffled[:5])
+    assert search.find("randseed:7", HALF).post_ids == search.find("", HALF).post_ids
+
+
 def test_a_misspelt_tag_is_put_right_beside_its_confidence(world):
     assert search.find("wada ai:soloo,>90%", HALF).corrected == "wada ai:solo,>90%"
 

@@ -158,6 +158,12 @@ def test_terms_know_where_they_stand():
         ("md5:x", "md5:x does not work: give the 32 hexadecimal digits of a file's md5.", 0, 5),
         ("limit:0", "limit:0 does not work: give a number of posts, as in limit:40.", 0, 7),
         ("limit:5..9", "limit:5..9 does not work: give a number of posts, as in limit:40.", 0, 10),
+        (
+            "randseed:x",
+            "randseed:x does not work: give a whole number of up to nine digits, as in randseed:5.",
+            0,
+            10,
+        ),
         ("random:x", "random:x does not work: give a number of posts, as in random:5.", 0, 8),
         ("order:id order:md5", "order: stands twice: keep one.", 9, 9),
         ("-order:id", "order: is about the whole list: put it outside of groups, and of - and or.", 1, 8),
