@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import accumulate
 from typing import NamedTuple
@@ -29,6 +29,9 @@ _SURE = 0.025  # standard error of a good estimate: nineteen of twenty are less 
 # Milliseconds that a page waits for an exact count where the machine is busy: with an estimate at hand, or without.
 _PATIENCE_MS = 100
 _PATIENCE_WITHOUT_MS = 200
+# With an estimate at hand, a page's posts and its count take so long together; the count has some at least.
+_WHOLE_PAGE_MS = 150
+_LEAST_PATIENCE_MS = 30
 _PATIENCE_FOR_ALL = 1.0  # seconds after which several searches are no longer counted one by one, but estimated
 _AT_ONCE = 1e6 * _PATIENCE_FOR_ALL  # microseconds that all of them may cost together
 
@@ -51,7 +54,7 @@ def count(text: str, thresholds: Thresholds, *, viewer: Viewer = None, page: Pag
         query = page.query
     else:
         query = prepare(text, thresholds, viewer=viewer)
-    (found,) = count_each([query])
+    (found,) = count_each([query], page.took_ms if page else 0)
     shown = len(page.post_ids) + bool(page.next) if page and not found.exact else 0
     return found._replace(number=max(found.number, shown))
 
@@ -75,23 +78,38 @@ def _prepared(text: str, thresholds: Thresholds, viewer: Viewer, names: Names) -
         return error
 
 
-def count_each(queries: Sequence[Query]) -> list[Count]:
+class _Asked(NamedTuple):
+    """A search with the plan for all its matches, and how many milliseconds an exact number may take, if any."""
+
+    query: Query
+    plan: Plan
+    patience: int
+
+    @property
+    def cheap(self) -> bool:
+        return self.plan.cost <= EXACT_COST
+
+
+def count_each(queries: Sequence[Query], waited_ms: float = 0) -> list[Count]:
     """The counts of several searches: cheap ones in one message to the database, histograms in another, and exact
-    numbers for what these don't tell well enough in a third.
+    numbers for what these don't tell well enough in a third. Their reader has waited `waited_ms` already.
     """
-    plans = [query.plan(None) for query in queries]
+    asked = {
+        n: _Asked(query, plan := query.plan(None), _patience(query, plan, waited_ms)) for n, query in enumerate(queries)
+    }
     deadline = time.monotonic() + _PATIENCE_FOR_ALL
-    found = _in_time(queries, plans, [n for n, plan in enumerate(plans) if plan.cost <= EXACT_COST], deadline)
+    found = _in_time({n: each for n, each in asked.items() if each.cheap}, deadline)
     known = Histograms({tag_id: row for query in queries for tag_id, row in query.names.histograms.items()})
-    known.of(tag.tag_id for n, query in enumerate(queries) if n not in found for tag in _putting_right(query))
-    guesses = {n: _guess(queries[n], plans[n], known) for n in range(len(queries)) if n not in found}
-    dear = [n for n, guess in guesses.items() if not guess.sure and plans[n].cost > EXACT_COST]
-    found |= _in_time(queries, plans, dear, deadline)
-    asked = {n: _asked(queries[n]) for n in guesses if n not in found and time.monotonic() < deadline}
-    return [Count(found[n], True) if n in found else asked.get(n) or guesses[n].count for n in range(len(queries))]
+    left = {n: each for n, each in asked.items() if n not in found}
+    if len(left) > 1:  # one alone reads what it needs
+        known.of(tag.tag_id for each in left.values() for tag in _putting_right(each.query))
+    guesses = {n: _guess(each.query, each.plan, known) for n, each in left.items()}
+    found |= _in_time({n: each for n, each in left.items() if not each.cheap and not guesses[n].sure}, deadline)
+    about = {n: _of_some(left[n].query) for n in left if n not in found and time.monotonic() < deadline}
+    return [Count(found[n], True) if n in found else about.get(n) or guesses[n].count for n in asked]
 
 
-def _asked(query: Query) -> Count | None:
+def _of_some(query: Query) -> Count | None:
     """An estimate for what the sample does not know; None where it does, or telling takes too long."""
     if query.masks is None or known_to_sample(query.predicate):
         return None
@@ -99,27 +117,29 @@ def _asked(query: Query) -> Count | None:
     return None if number is None else Count(round(number), False)
 
 
-def _in_time(queries: Sequence[Query], plans: Sequence[Plan], asked: list[int], deadline: float) -> dict[int, int]:
+def _in_time(asked: Mapping[int, _Asked], deadline: float) -> dict[int, int]:
     """The exact numbers of these searches without those that take too long: a page never waits for its count."""
-    found = {n: 0 for n in asked if queries[n].predicate == FALSE}
-    asked = _cheapest([n for n in asked if n not in found], plans)
-    patience = [_patience(queries[n], plans[n]) for n in asked]
+    found = {n: 0 for n, each in asked.items() if each.query.predicate == FALSE}
+    tried = _cheapest({n: each for n, each in asked.items() if n not in found and each.patience})
     with suppress(SearchError):
-        rows = run_together([queries[n].counting(plans[n]) for n in asked], max(patience)) if asked else []
-        return found | {n: number for n, [(number,)] in zip(asked, rows, strict=True)}
-    if len(asked) > 1:  # one of them took too long, and with it the others were lost
-        for n, most in zip(asked, patience, strict=True):
+        statements = [each.query.counting(each.plan) for each in tried.values()]
+        rows = run_together(statements, max(each.patience for each in tried.values())) if tried else []
+        return found | {n: number for n, [(number,)] in zip(tried, rows, strict=True)}
+    if len(tried) > 1:  # one of them took too long, and with it the others were lost
+        for n, each in tried.items():
             if time.monotonic() < deadline:
                 with suppress(SearchError):
-                    found[n] = queries[n].count(plans[n], most)
+                    found[n] = each.query.count(each.plan, each.patience)
     return found
 
 
-def _cheapest(asked: list[int], plans: Sequence[Plan]) -> list[int]:
+def _cheapest(asked: Mapping[int, _Asked]) -> dict[int, _Asked]:
     """As many of several searches as can be counted while a page waits."""
-    ordered = sorted(asked, key=lambda n: plans[n].cost)
-    total = accumulate(plans[n].cost for n in ordered)
-    return [n for place, (n, cost) in enumerate(zip(ordered, total, strict=True)) if not place or cost <= _AT_ONCE]
+    ordered = sorted(asked, key=lambda n: asked[n].plan.cost)
+    total = accumulate(asked[n].plan.cost for n in ordered)
+    return {
+        n: asked[n] for place, (n, cost) in enumerate(zip(ordered, total, strict=True)) if not place or cost <= _AT_ONCE
+    }
 
 
 class _Guess(NamedTuple):
@@ -174,7 +194,10 @@ def _kept(predicate: Predicate, known: Histograms) -> int | None:
     return sum(histogram[predicate.byte :]) if histogram else None
 
 
-def _patience(query: Query, plan: Plan) -> int:
-    if plan.sample is not None:
-        return _PATIENCE_MS if known_to_sample(query.predicate) else _PATIENCE_WITHOUT_MS
-    return _PATIENCE_WITHOUT_MS if plan.matches else TIMEOUT_MS  # of a small site nothing is known
+def _patience(query: Query, plan: Plan, waited_ms: float) -> int:
+    if plan.sample is None and not plan.matches:
+        return TIMEOUT_MS  # of a small site nothing is known
+    if plan.sample is None or not known_to_sample(query.predicate):
+        return _PATIENCE_WITHOUT_MS
+    left = min(_PATIENCE_MS, max(_LEAST_PATIENCE_MS, _WHOLE_PAGE_MS - round(waited_ms)))
+    return left if plan.cost <= 1000 * left else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -44,6 +45,7 @@ class Page:
     by_id: bool = True
     query: Query | None = field(default=None, repr=False, compare=False)
     whole: bool = False  # nothing precedes or follows
+    took_ms: float = field(default=0.0, compare=False)
 
 
 def find(
@@ -62,6 +64,7 @@ def find(
     `before` and `after` take a page's `next` or `previous`; which way it leads is in the cursor.
     Without them it is the page of that number, up to `MAX_PAGE`. `limit:` in the text beats `limit`.
     """
+    began = time.monotonic()
     cursor = Cursor.read(before or after or "") if before or after else None
     query = prepare(text, thresholds, viewer=viewer, seed=_seed(cursor), forced=forced)
     if cursor and not cursor.fits(query.order):
@@ -85,6 +88,7 @@ def find(
         found.next = str(Cursor(query.order.name, False, rows[-1]))
     if rows and (skipped or (cursor and (more or not backwards))):
         found.previous = str(Cursor(query.order.name, True, rows[0]))
+    found.took_ms = (time.monotonic() - began) * 1000
     return found
 
 

@@ -270,12 +270,20 @@ def print_crowd(found: crowd.Crowd) -> None:
         f"{crowd.CLIENTS} clients, {found.retagged / crowd.SECONDS:.0f} posts tagged again a second, ms"
         f" (cores idle {found.idle:.0%}, taken away {found.taken:.0%})"
     )
-    walls = [page.wall for page in found.pages]
-    shown = [[f"{len(walls):,} pages with counts", *stage.percentiles(walls), found.unseen]]
-    stage.table(title, ("", "wall p50", "p95", "max", "writes unseen"), shown)
+    left_alone = [page for page in found.pages if page.taken < crowd.NOTICED]
+    shown = [
+        [f"{len(pages):,} {what}", *stage.percentiles([page.wall for page in pages])]
+        for what, pages in (("pages with counts", found.pages), ("while the host took little", left_alone))
+    ]
+    stage.table(title, ("", "wall p50", "p95", "max"), shown)
+    print(f"  writes unseen: {found.unseen}")
     longest = sorted(found.pages, key=lambda page: -page.wall)[:8]
-    shown = [[page.text[:60], page.wall, page.rows, page.count, page.cpu, page.queued, page.at] for page in longest]
-    stage.table("the longest of them", ("", "wall", "rows", "count", "cpu", "no free core", "at s"), shown)
+    head = ("", "wall", "rows", "count", "cpu", "no free core", "at s", "host took")
+    shown = [
+        [page.text[:60], page.wall, page.rows, page.count, page.cpu, page.queued, page.at, f"{page.taken:.0%}"]
+        for page in longest
+    ]
+    stage.table("the longest of them", head, shown)
 
 
 def summary(last: dict[str, Results], counts: Results, cpu: float, wal: float, bytes_a_post: float) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -147,6 +148,27 @@ def test_a_page_does_not_wait_for_its_count(site, monkeypatch):
     assert number == pytest.approx(exact.number, rel=0.01)  # of so few posts the sample has all
 
 
+def test_the_longer_a_page_took_the_less_it_waits_for_its_count(site, monkeypatch):
+    asked = []
+
+    def run_together(several, timeout):
+        asked.append(timeout)
+        return running.run_together(several, timeout)
+
+    monkeypatch.setattr(counts, "run_together", run_together)
+    page = search.find("common usual", HALF)
+    assert page.took_ms > 0
+    for took in (0.0, 90.0, 2_000.0):
+        assert search.count("common usual", HALF, page=replace(page, took_ms=took)).exact
+    assert asked == [100, 60, 30]
+    monkeypatch.setattr(counts, "EXACT_COST", -1.0)  # as if there were more to count: unsure,
+    monkeypatch.setattr(counts, "_SURE", -1.0)
+    assert search.count("common usual", HALF, page=replace(page, took_ms=0.0)).exact
+    monkeypatch.setattr(counts, "_LEAST_PATIENCE_MS", 1)  # but hopeless in the time that is left
+    assert not search.count("common usual", HALF, page=replace(page, took_ms=2_000.0)).exact
+    assert asked == [100, 60, 30, 100]
+
+
 @pytest.mark.parametrize("every", [3, 40])
 def test_what_the_sample_cannot_tell_is_asked_of_some_of_its_posts(site, monkeypatch, every):
     """Else all posts that may match would be the estimate."""
@@ -163,7 +185,7 @@ def test_what_the_sample_cannot_tell_is_asked_of_some_of_its_posts(site, monkeyp
 
 
 def test_an_estimate_is_no_less_than_what_the_page_shows(site, monkeypatch):
-    monkeypatch.setattr(counts, "count_each", lambda queries: [search.Count(0, False)])
+    monkeypatch.setattr(counts, "count_each", lambda queries, waited_ms: [search.Count(0, False)])
     page = search.find("rare", HALF, limit=7)
     assert search.count("rare", HALF, page=page) == (8, False)
 
