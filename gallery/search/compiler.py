@@ -12,7 +12,7 @@ from gallery.search import planner, sample, shuffling, weighing
 from gallery.search.alike import Value, order_by_likeness
 from gallery.search.errors import SearchError
 from gallery.search.fields import FIELDS, MAX_LIMIT
-from gallery.search.layers import on, tag_predicate
+from gallery.search.layers import any_matching, on
 from gallery.search.names import Names
 from gallery.search.nodes import And, Leaf, Metatag, Node, Not, Tag, Wildcard, leaves, rewritten, top
 from gallery.search.orders import ORDERS, Order, order_named, stale_cursor
@@ -264,8 +264,7 @@ def resolve(tree: Node, context: Context) -> Predicate:
         known = context.names.find(tree.name)
         return on(known, context) if known else FALSE
     if isinstance(tree, Wildcard):
-        found = context.names.matching(tree.pattern)
-        return either(tag_predicate(known.id, known.name, known.category, context.thresholds) for known in found)
+        return any_matching(tree.pattern, context)
     if isinstance(tree, Metatag):
         metatag = FIELDS[tree.name]
         try:

@@ -23,6 +23,7 @@ from gallery.search.errors import did_you_mean, nearest
 from gallery.search.families import CHILD, HAS_CHILD, HAS_PARENT, PARENT, child_count_sql
 from gallery.search.layers import (
     VERDICT,
+    any_matching,
     judged,
     named_tag,
     of_release,
@@ -297,6 +298,7 @@ FIELDS: dict[str, Field] = {
     "metatags": tag_count(Category.META),
     "yeartags": tag_count(Category.YEAR),
     "tag": named_tag(),
+    "wildcard": Field(partial(something, "the name of a tag with * in it"), any_matching, offered=False),
     "unaliased": named_tag(aliased=False),
     **{category.label: named_tag(category) for category in Category if category != Category.RATING},
     "profile": Field(partial(something, "the name of a profile"), lambda name, context: EVERY_POST),

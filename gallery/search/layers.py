@@ -9,7 +9,7 @@ from gallery.profiles import SCALE, Thresholds
 from gallery.search import values
 from gallery.search.errors import nearest
 from gallery.search.names import Known
-from gallery.search.predicates import NOTHING, Condition, On, Predicate, Rated, Said, neither
+from gallery.search.predicates import NOTHING, Condition, On, Predicate, Rated, Said, either, neither
 from gallery.search.tagcounts import on_count_sql
 from gallery.search.terms import Context, Field, something
 from gallery.search.values import BadValue, Range, Ranges, Sql, any_sql, read_ranges
@@ -115,6 +115,12 @@ def named_tag(category: Category | None = None, aliased: bool = True) -> Field:
         return on(known, context)
 
     return Field(_tag_name, condition, tags=lambda name: (name,), takes_tag=True)
+
+
+def any_matching(pattern: str, context: Context) -> Predicate:
+    """Any of the tags that a wildcard stands for is on."""
+    found = context.names.matching(pattern)
+    return either(tag_predicate(known.id, known.name, known.category, context.thresholds) for known in found)
 
 
 def on(known: Known, context: Context) -> Predicate:

@@ -140,7 +140,9 @@ def to_text(node: Node) -> str:
         return "-" + _grouped(node.child)
     if isinstance(node, Metatag):
         return f"{node.name}:{quoted(node.value)}"
-    return node.pattern if isinstance(node, Wildcard) else tag_text(node.name)
+    if isinstance(node, Wildcard):
+        return node.pattern if "*" in node.pattern and _is_plain(node.pattern) else f"wildcard:{quoted(node.pattern)}"
+    return tag_text(node.name)
 
 
 def _grouped(node: Node) -> str:
@@ -154,14 +156,18 @@ def _grouped(node: Node) -> str:
 
 def tag_text(name: str) -> str:
     """How a tag is written in a search: its name, or `tag:"name"` when that would mean something else."""
-    plain = (
-        not re.match(r"[-~()]", name)
-        and not re.search(r"[\s*]", name)
-        and name.count(")") <= name.count("(")
-        and name not in ("and", "or")
-        and not is_metatag(name.partition(":")[0])
-    )
+    plain = "*" not in name and name not in ("and", "or") and _is_plain(name)
     return name if plain else f"tag:{quoted(name)}"
+
+
+def _is_plain(word: str) -> bool:
+    """Whether a word is one term as it stands, alone and before the end of a group."""
+    return (
+        not re.match(r"[-~()]", word)
+        and not re.search(r"\s", word)
+        and word.count(")") <= word.count("(")
+        and not is_metatag(word.partition(":")[0])
+    )
 
 
 def quoted(value: str) -> str:

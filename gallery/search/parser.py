@@ -8,7 +8,7 @@
     expression = "(" or ")" | metatag | wildcard | tag
     metatag = name ":" value                 a name that is no metatag makes it part of a tag: re:zero
     value   = '"' { any | '\\"' } '"' | "'" { any | "\\'" } "'" | { any but space | '\\ ' }
-    wildcard = tag with "*" in it
+    wildcard = tag with "*" in it            or wildcard:value, which can hold what ends a term
     tag     = { any but space }
 
 A closing parenthesis at the end of a tag or bare value belongs to it as long as its own
@@ -216,6 +216,8 @@ class _Parser:
             raise error.of(name, value, start, self.at - start) from None
         if name == "tag":
             return Tag(_normal(read), **span)
+        if name == "wildcard":
+            return Wildcard(_normal(read), **span)
         return Metatag(name, _normal(value) if FIELDS[name].takes_tag else value, **span)
 
     def value(self) -> str:

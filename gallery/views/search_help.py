@@ -30,6 +30,7 @@ SECTIONS: list[tuple[str, str, list[tuple[str, str]]]] = [
             ("(cat or dog) -(indoors night)", "groups"),
             ("*_hair", "any tag that ends so"),
             ('tag:"or"', "a tag whose name would mean something else"),
+            ('wildcard:"*fate)"', "such a name with * in it: here the ) would close a group"),
         ],
     ),
     (

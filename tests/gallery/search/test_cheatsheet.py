@@ -34,7 +34,7 @@ OURS = (
     + "0" * 64
     + """ yeartags:1 has:credit has:verdicts is:tagged
     uploader:anna search:all profile:strict order:verdicts order:verdict_count_asc order:yeartags order:random_5
-    randseed:7
+    randseed:7 wildcard:*_hair
 """
 )
 NOT_HERE = """

@@ -12,7 +12,7 @@ from gallery import search
 from gallery.index import partitions
 from gallery.models import Category, Profile, Release
 from gallery.profiles import SCALE, Thresholds
-from gallery.search import alike, planner, sample, shuffling
+from gallery.search import alike, nodes, planner, sample, shuffling
 from gallery.search.planner import Way
 from tests.gallery.search import reference
 from tests.gallery.search.reference import Asked
@@ -198,6 +198,30 @@ def test_neighbours_agree_with_the_page(world, asked, order, thresholds):
 @example(Asked("(a or :)) tag:or", lambda *_: True))
 def test_a_printed_tree_parses_to_the_same_tree(asked: Asked):
     tree = search.parse(asked.text)
+    assert search.parse(search.to_text(tree)) == tree
+
+
+_words = st.text(st.sampled_from("ab_:*()-~ \"'\\,or"), min_size=1, max_size=8) | st.sampled_from(
+    ["and", "or", "rating:a", "tag:b", ":)", ">:(", "*fate)", "x_(*", "\u00a0"]
+)
+_leaves = st.one_of(
+    _words.map(nodes.Tag), _words.map(nodes.Wildcard), st.builds(nodes.Metatag, st.just("source"), _words)
+)
+_groups = st.recursive(
+    _leaves,
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=2, max_size=4).map(nodes.all_of),
+        st.lists(inner, min_size=2, max_size=4).map(nodes.any_of),
+        inner.map(nodes.none_of),
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(_groups)
+@example(nodes.none_of(nodes.any_of([nodes.Wildcard("*fate)"), nodes.Tag("b")])))
+def test_every_tree_prints_as_text_that_parses_to_it(tree: nodes.Node):
     assert search.parse(search.to_text(tree)) == tree
 
 
