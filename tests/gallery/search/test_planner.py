@@ -153,7 +153,7 @@ def test_the_longer_a_page_took_the_less_it_waits_for_its_count(site, monkeypatc
 
     def run_together(several, timeout):
         asked.append(timeout)
-        return running.run_together(several, timeout)
+        return running.run_together(several, 3_000)  # other programs may keep the cores busy
 
     monkeypatch.setattr(counts, "run_together", run_together)
     page = search.find("common usual", HALF)
