@@ -26,7 +26,10 @@ _KEPT_SECONDS = 60  # a new alias takes so long to count
 
 
 class Rule(NamedTuple):
-    """A readable line. `wanted` are its terms that a post must have: who searches for all of them wants to see it."""
+    """A readable line. `wanted` are its terms that a post must have: who searches for all of them wants to see it.
+
+    They go by the tags' own names once it is resolved to its `predicate`.
+    """
 
     key: str
     text: str
@@ -75,8 +78,8 @@ def mistakes(text: str) -> list[Mistake]:
 def advice(text: str, thresholds: Thresholds, user: AbstractBaseUser) -> list[str]:
     """Sentences about names in a readable blacklist that nothing is called."""
     trees = [_condition(rule) for line in _lines(text) if (rule := _said(line))]
-    found, notes = search.conditions(trees, thresholds, viewer=user)
-    return [*notes, *(each.message for each in found if isinstance(each, search.SearchError))]
+    found = search.conditions(trees, thresholds, viewer=user)
+    return [*found.notes, *(each.message for each in found.predicates if isinstance(each, search.SearchError))]
 
 
 def store(user: AbstractBaseUser, text: str) -> None:
@@ -93,8 +96,7 @@ def rules(text: str) -> list[Rule]:
             if said := _said(line):
                 tree = _condition(said)
                 key = hashlib.sha256(said.encode()).hexdigest()[:12]
-                wanted = frozenset(node for node in nodes.top(tree) if not isinstance(node, nodes.Not))
-                found[key] = Rule(key, said, wanted)
+                found[key] = Rule(key, said, _wanted(tree))
         except search.SearchError:  # it was readable when it was stored
             continue
     return list(found.values())
@@ -119,20 +121,24 @@ def _resolved(text: str, thresholds: Thresholds, user: AbstractBaseUser) -> tupl
     if (kept := cache.get(key)) is not None:
         return kept
     every = rules(text)
-    predicates, _ = search.conditions([_condition(rule.text) for rule in every], thresholds, viewer=user)
+    found = search.conditions([_condition(rule.text) for rule in every], thresholds, viewer=user)
     resolved, problems = [], []
-    for rule, predicate in zip(every, predicates, strict=True):
+    for rule, predicate, tree in zip(every, found.predicates, found.trees, strict=True):
         if isinstance(predicate, search.SearchError):
             problems.append(f"“{rule.text}” on your blacklist can't be asked. {predicate.message}")
         else:
-            resolved.append(rule._replace(predicate=predicate))
+            resolved.append(rule._replace(predicate=predicate, wanted=_wanted(tree)))
     cache.set(key, (resolved, problems), _KEPT_SECONDS)
     return resolved, problems
 
 
 def is_asked_for(rule: Rule, tree: nodes.Node) -> bool:
-    """Whether a search names what the rule is about."""
+    """Whether a search, by the tags' own names, names what the rule is about."""
     return bool(rule.wanted) and rule.wanted <= set(nodes.top(tree))
+
+
+def _wanted(tree: nodes.Node) -> frozenset[nodes.Node]:
+    return frozenset(node for node in nodes.top(tree) if not isinstance(node, nodes.Not))
 
 
 def hidden(found: Iterable[Match], shown: Iterable[str]) -> set[int]:

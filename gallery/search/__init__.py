@@ -9,7 +9,7 @@ from gallery.search.companions import RelatedTag, RelatedTags, related
 from gallery.search.counts import Count, count, count_of, count_texts
 from gallery.search.errors import PageError, SearchError, SearchTimeout
 from gallery.search.listing import MAX_PAGE, Page, beside, find, matching_ids, neighbours
-from gallery.search.matching import conditions, matching
+from gallery.search.matching import conditions, matching, without_aliases
 from gallery.search.nodes import Node, tag_text, to_text
 from gallery.search.parser import parse
 from gallery.search.remedies import Remedy, remedies
@@ -45,5 +45,6 @@ __all__ = [
     "suggest",
     "tag_text",
     "to_text",
+    "without_aliases",
     "without_shape",
 ]

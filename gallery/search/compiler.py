@@ -73,12 +73,7 @@ class Query:
 
     def without_aliases(self) -> Node:
         """The tree by the tags' own names."""
-
-        def change(leaf: Leaf) -> Node:
-            known = self.names.find(leaf.name) if isinstance(leaf, Tag) else None
-            return replace(leaf, name=known.name) if known else leaf
-
-        return rewritten(self.tree, change)
+        return by_own_names(self.tree, self.names)
 
     def plan(self, walk: Walk | None) -> Plan:
         """How to find the posts of a walk, or all posts (None)."""
@@ -254,6 +249,22 @@ def tag_names(tree: Node) -> Iterator[str]:
         elif isinstance(leaf, Metatag):
             metatag = FIELDS[leaf.name]
             yield from metatag.tags(metatag.read(leaf.value))
+
+
+def by_own_names(tree: Node, names: Names) -> Node:
+    """The tree with the tags' own names instead of aliases; `unaliased:` stays as it is."""
+
+    def change(leaf: Leaf) -> Node:
+        aliased = isinstance(leaf, Tag) or (isinstance(leaf, Metatag) and leaf.name != "unaliased")
+        for name in tag_names(leaf) if aliased else ():
+            if (known := names.find(name)) is None:
+                continue
+            if isinstance(leaf, Tag):
+                return replace(leaf, name=known.name)
+            return replace(leaf, value=known.name + leaf.value[len(name) :])
+        return leaf
+
+    return rewritten(tree, change)
 
 
 def resolve(tree: Node, context: Context) -> Predicate:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from gallery.profiles import Thresholds
-from gallery.search.compiler import resolve, tag_names
+from gallery.search.compiler import by_own_names, resolve, tag_names
 from gallery.search.errors import SearchError
 from gallery.search.names import Names
 from gallery.search.nodes import Node
@@ -19,13 +20,18 @@ from gallery.search.values import Sql
 _TIMEOUT_MS = 500
 
 
-def conditions(
-    trees: Sequence[Node], thresholds: Thresholds, *, viewer: Viewer = None
-) -> tuple[list[Predicate | SearchError], list[str]]:
-    """What each tree asks of a post, or why it can't be asked; and notes about names that nothing is called.
-
-    The trees have no order or limit. Names are read together.
+class Conditions(NamedTuple):
+    """What each of some trees asks of a post, or why it can't be asked; the trees by the tags' own names; and notes
+    about names that nothing is called.
     """
+
+    predicates: list[Predicate | SearchError]
+    trees: list[Node]
+    notes: list[str]
+
+
+def conditions(trees: Sequence[Node], thresholds: Thresholds, *, viewer: Viewer = None) -> Conditions:
+    """Trees without an order or limit, resolved; their names are read together."""
     names = Names()
     whole = [expanded(tree, viewer, names.note) for tree in trees]
     names.add({name for tree in whole for name in tag_names(tree)})
@@ -35,7 +41,12 @@ def conditions(
             found.append(resolve(tree, scoped(tree, Context(names, thresholds, viewer))))
         except SearchError as error:
             found.append(error)
-    return found, names.notes
+    return Conditions(found, [by_own_names(tree, names) for tree in trees], names.notes)
+
+
+def without_aliases(tree: Node) -> Node:
+    """A tree by the tags' own names, which are looked up."""
+    return by_own_names(tree, Names.load(set(tag_names(tree))).quietly())
 
 
 def matching(predicates: Sequence[Predicate], post_ids: Sequence[int]) -> list[set[int]]:

@@ -47,7 +47,7 @@ class Hiding:
 
 
 def hiding(request: HttpRequest, post_ids: Sequence[int], tree: nodes.Node = nodes.EVERYTHING) -> Hiding:
-    """What the visitor's blacklist hides of these posts, which a search of this tree found."""
+    """What the visitor's blacklist hides of these posts, which a search of this tree, without aliases, found."""
     stored = profiles.preference(request)
     if stored is None or not stored.blacklist:
         return Hiding()

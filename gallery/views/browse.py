@@ -42,13 +42,14 @@ def browse(request: HttpRequest) -> HttpResponse:
         return render(request, "browse/first.html", {"q": text})
     posts = Post.objects.select_related("tag_index").in_bulk(page.post_ids)
     rows = PageRows.of_posts(posts.values(), page.thresholds)
-    hides = hiding(request, page.post_ids, page.query.tree)
+    tree = page.query.without_aliases()
+    hides = hiding(request, page.post_ids, tree)
     context = {
         "q": text,
         "page": page,
         "count": count,
         "pager": paging.pager(request.GET, page, count),
-        "tags": _sidebar(page, rows),
+        "tags": _sidebar(page, tree, rows),
         "hiding": hides,
         "tiles": _tiles(posts, hides.visible(page.post_ids), page.thresholds, rows),
     }
@@ -108,9 +109,8 @@ def _tiles(
     return [(posts[pk], described[pk]) for pk in post_ids if pk in posts]
 
 
-def _sidebar(page: search.Page, rows: PageRows) -> list[tuple[Category, list[Row]]]:
+def _sidebar(page: search.Page, tree: search.Node, rows: PageRows) -> list[tuple[Category, list[Row]]]:
     """The page's tags by category, in the site's order."""
-    tree = page.query.without_aliases()
     found = search.page_tags(page.post_ids, page.thresholds, rows=rows)
     return [
         (category, [row_of(tree, tag.name, category, count) for tag, count in tags[: _shown_of(category)]])

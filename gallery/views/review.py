@@ -116,7 +116,7 @@ def _questions(
     request: HttpRequest, text: str, thresholds: profiles.Thresholds, behind: list[Pair]
 ) -> tuple[list[Pair], Hiding]:
     """New questions, none about a post that the visitor's blacklist hides; and what it hides. Raises SearchError."""
-    tree, hides = search.parse(text), Hiding()
+    tree, hides = search.without_aliases(search.parse(text)), Hiding()
 
     def visible(post_ids: list[int]) -> list[int]:
         nonlocal hides

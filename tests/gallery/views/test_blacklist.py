@@ -159,6 +159,26 @@ def test_aliases_count_in_a_blacklist(member, posts):
     assert shown(member) == ids(posts, 5, 2, 1, 0)
 
 
+@pytest.mark.parametrize("line", ["spider", "arachnid -drawing"])
+@pytest.mark.parametrize("query", ["spider", "arachnid", "cat bug"])
+def test_who_names_a_tag_or_an_alias_of_it_has_asked_for_it(member, posts, line, query):
+    TagAlias.objects.create(name="arachnid", tag=Tag.objects.get(name="spider"))
+    TagAlias.objects.create(name="bug", tag=Tag.objects.create(name="arachnid"))
+    save(member, line)
+    assert shown(member, query) == ids(posts, 4, 3) and shown(member, "cat") != ids(posts, 5, 4, 3, 2, 1, 0)
+    [toggle] = member.get("/", {"q": query}).context["hiding"].toggles
+    assert toggle.asked and toggle.shown
+    [toggle] = member.get("/review/", {"q": query}).context["hiding"].toggles
+    assert toggle.asked and toggle.shown
+
+
+def test_who_asks_what_was_said_of_a_tag_is_understood_by_its_alias(member, posts):
+    TagAlias.objects.create(name="arachnid", tag=Tag.objects.get(name="spider"))
+    save(member, "ai:arachnid,>20%")
+    assert shown(member, "ai:spider,>20%") == ids(posts, 5, 4, 3)
+    assert shown(member, "ai:spider,>10%") == []
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_blacklist_costs_a_page_one_query(member, posts):
     def queries() -> int:
