@@ -218,10 +218,13 @@ document.addEventListener("paste", (event) => {
   event.preventDefault();
   add(files);
 });
-document.getElementById("files").addEventListener("change", (event) => {
-  add([...event.target.files]);
-  event.target.value = ""; // the same file can be chosen again
-});
+for (const id of ["files", "folder"]) {
+  document.getElementById(id).addEventListener("change", (event) => {
+    add([...event.target.files]);
+    event.target.value = ""; // the same file can be chosen again
+  });
+}
+document.getElementById("folders").hidden = !("webkitdirectory" in HTMLInputElement.prototype);
 nearAll.addEventListener("submit", (event) => {
   event.preventDefault();
   const wanted = event.submitter.value;

@@ -162,3 +162,26 @@ def test_a_dropped_folder_is_sent_without_what_can_not_be_read(member, page, liv
     expect(page.locator("#upload-unread")).to_contain_text("2 files or folders could not be read")
     expect(page.locator("#upload-words")).to_have_text("1 of 1 sent")
     assert Post.objects.count() == 1
+
+
+@pytest.mark.browser
+@pytest.mark.django_db(transaction=True)
+def test_a_chosen_folder_is_sent_with_the_folders_in_it(member, page, live_server, tmp_path):
+    (tmp_path / "art/more").mkdir(parents=True)
+    for path, colour in (("art/red.png", "red"), ("art/more/blue.png", "blue")):
+        (tmp_path / path).write_bytes(picture(colour).read())
+    bring_in(member, page, live_server.url).goto(f"{live_server.url}/upload/")
+    with page.expect_file_chooser() as chooser:
+        page.get_by_text("Choose a folder").click()
+    chooser.value.set_files(tmp_path / "art")
+    expect(page.locator("#upload-words")).to_have_text("2 of 2 sent")
+    assert Post.objects.count() == 2
+
+
+@pytest.mark.browser
+@pytest.mark.django_db(transaction=True)
+def test_no_folder_is_offered_where_the_browser_takes_none(member, page, live_server):
+    page.add_init_script("delete HTMLInputElement.prototype.webkitdirectory")
+    bring_in(member, page, live_server.url).goto(f"{live_server.url}/upload/")
+    expect(page.locator("#upload-form")).to_be_visible()
+    expect(page.get_by_text("Choose a folder")).to_be_hidden()
