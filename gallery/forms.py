@@ -26,12 +26,16 @@ class PictureForm(forms.Form):
 
 
 class SignInForm(forms.Form):
-    username = forms.CharField(
-        max_length=150, label="Name", widget=forms.TextInput({"autocomplete": "username", "autofocus": True})
-    )
+    username = forms.CharField(max_length=150, label="Name", widget=forms.TextInput({"autocomplete": "username"}))
     password = forms.CharField(
         strip=False, label="Password", widget=forms.PasswordInput({"autocomplete": "current-password"})
     )
+
+    def __init__(self, data: MultiValueDict[str, str] | None = None) -> None:
+        super().__init__(data)
+        # After a mistake the name is still there and the password is not.
+        first = "password" if self["username"].value() else "username"
+        self.fields[first].widget.attrs["autofocus"] = True
 
 
 class JoinForm(forms.Form):

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from django.contrib.auth.models import User
 from django.core.cache import cache
@@ -46,6 +48,18 @@ def test_a_wrong_password_gets_a_sentence(client):
     answer = sign_in(client, "ana", "wrong")
     assert "wrong" in answer.content.decode()
     assert client.get(reverse("account")).status_code == 302
+
+
+def test_after_a_mistake_one_goes_on_where_something_is_missing(client):
+    def focused(page):
+        (field,) = [line for line in page.content.decode().split("<") if "autofocus" in line]
+        return re.search('name="([a-z]+)"', field)[1]
+
+    make_user("ana")
+    assert focused(client.get(reverse("login"))) == "username"
+    assert focused(sign_in(client, "ana", "wrong")) == "password"
+    assert focused(sign_in(client, "ana", "")) == "password"
+    assert focused(sign_in(client, "", "wrong")) == "username"
 
 
 def test_guessing_is_slowed_down_per_name_and_address(client):
