@@ -92,6 +92,11 @@ def _parts(run: TaggingRun) -> Iterator[tuple[QuerySet[Post], int | None]]:
         _note_wanted(run, lambda: posts.count())
         while True:
             yield posts.filter(pk__gt=run.handed_to), None
+    if run.started_by is None and search.is_personal(search.parse(run.query)):
+        raise search.SearchError(
+            "It asks for saved searches or file names of somebody who has no account any more:"
+            " start one without search: and filename:."
+        )
     found = search.matching_ids(run.query, _thresholds(run), viewer=run.started_by, in_order=False)
     ids = sorted(post_id for post_id in found if post_id > run.handed_to)
     _note_wanted(run, lambda: len(ids))

@@ -13,6 +13,7 @@ from gallery import search, tagging
 from gallery.models import Post, Prediction, Release, TaggingRun, TaggingState
 from gallery.profiles import Thresholds
 from gallery.releases import handing
+from gallery.search import nodes
 
 SCOPES = ("all", "search", "older")
 _UNDER_WAY = (TaggingState.WAITING, TaggingState.TAGGING)
@@ -28,12 +29,18 @@ class RetaggingError(ValueError):
 
 @dataclass(frozen=True)
 class Plan:
-    """`waiting` are posts of the scope that are left out as they wait already; counted where nothing else is in it."""
+    """`waiting` are posts of the scope that are left out as they wait already; counted where nothing else is in it.
+
+    `query` is the search to start it with, in which nothing is left to chance; `limited` says that it has a `limit:`,
+    which a run does not heed.
+    """
 
     total: int
     seconds_estimate: int
     exact: bool = True
     waiting: int = 0
+    query: str = ""
+    limited: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,9 +58,20 @@ class Progress:
 def plan(scope: str, query: str, thresholds: Thresholds, user: AbstractBaseUser | None = None) -> Plan:
     """How many posts a run would touch and about how long it takes. Raises RetaggingError or SearchError."""
     release = _active_release()
-    total, exact = _size(scope, query, thresholds, release, user)
-    waiting = 0 if total else _waiting(scope, query, thresholds, release, user)
-    return Plan(total, round(total / _speed(release)), exact, waiting)
+    query, said = _settled(scope, query, thresholds, user)
+    total, exact, waiting = _size(scope, query, thresholds, release, user)
+    if not total and not waiting:
+        waiting = _waiting(scope, query, thresholds, release, user)
+    limited = "limit" in said and "random" not in said
+    return Plan(total, round(total / _speed(release)), exact, waiting, query, limited)
+
+
+def _settled(scope: str, query: str, thresholds: Thresholds, user: AbstractBaseUser | None) -> tuple[str, set[str]]:
+    """A search with nothing left to chance, and which metatags stand in it."""
+    if scope != "search":
+        return query, set()
+    said = {node.name for node in nodes.top(search.parse(query)) if isinstance(node, nodes.Metatag)}
+    return search.find(query, thresholds, viewer=user).text if "random" in said else query, said
 
 
 def _waiting(scope: str, query: str, thresholds: Thresholds, release: Release, user: AbstractBaseUser | None) -> int:
@@ -66,17 +84,30 @@ def _waiting(scope: str, query: str, thresholds: Thresholds, release: Release, u
 
 def _size(
     scope: str, query: str, thresholds: Thresholds, release: Release, user: AbstractBaseUser | None
-) -> tuple[int, bool]:
-    """How many posts a scope has; of a search that finds many, about how many."""
+) -> tuple[int, bool, int]:
+    """How many posts a scope has, of a search that finds many about how many; and how many if all of these wait."""
     if scope not in SCOPES:
         raise RetaggingError(f"The scope {scope} is not known: choose all, search or older.")
     if scope != "search":
-        return handing.settled(scope, release).count(), True
-    found = search.count(query, thresholds, viewer=user)
-    if not found.exact or found.number > _COUNTED:
-        return found.number, False
+        return handing.settled(scope, release).count(), True, 0
+    tree = search.parse(query)
+    if not any(isinstance(node, nodes.Metatag) and node.name == "random" for node in nodes.top(tree)):
+        found = search.count(query, thresholds, viewer=user)
+        if not found.exact or found.number > _COUNTED:
+            some = _has_settled(tree, thresholds, user)
+            return (found.number, False, 0) if some else (0, False, found.number)
     ids = list(search.matching_ids(query, thresholds, viewer=user, in_order=False))
-    return handing.settled(scope, release).filter(pk__in=ids).count(), True
+    return handing.settled(scope, release).filter(pk__in=ids).count(), True, 0
+
+
+def _has_settled(tree: nodes.Node, thresholds: Thresholds, user: AbstractBaseUser | None) -> bool:
+    """Whether a search finds a post that does not wait, as far as that can be told soon."""
+    waits = [nodes.none_of(nodes.Metatag("is", state.value)) for state in _UNDER_WAY]
+    try:
+        text = search.to_text(nodes.all_of([search.without_shape(tree), *waits]))
+        return bool(search.find(text, thresholds, viewer=user, limit=1).post_ids)
+    except search.SearchError:  # it takes too long, or has as many terms as it may have
+        return True
 
 
 def start(scope: str, query: str, user: AbstractBaseUser | None, thresholds: Thresholds) -> TaggingRun:
@@ -85,6 +116,7 @@ def start(scope: str, query: str, user: AbstractBaseUser | None, thresholds: Thr
     Raises RetaggingError or SearchError.
     """
     release = _active_release()
+    query, _ = _settled(scope, query, thresholds, user)
     if not _size(scope, query, thresholds, release, user)[0]:
         raise RetaggingError("No post would be tagged again: choose another search, or all posts.")
     said = {"overall": thresholds.overall, "by_category": thresholds.by_category, "by_tag": thresholds.by_tag}

@@ -13,7 +13,7 @@ from gallery.search.matching import conditions, matching, without_aliases
 from gallery.search.nodes import Node, tag_text, to_text
 from gallery.search.parser import parse
 from gallery.search.remedies import Remedy, remedies
-from gallery.search.scopes import without_shape
+from gallery.search.scopes import is_personal, without_shape
 from gallery.search.sidebar import page_tags
 from gallery.search.suggest import Suggestion, suggest
 
@@ -38,6 +38,7 @@ __all__ = [
     "count_of",
     "count_texts",
     "find",
+    "is_personal",
     "matching_ids",
     "neighbours",
     "page_tags",

@@ -182,9 +182,12 @@ def neighbours(
 def matching_ids(text: str, thresholds: Thresholds, *, viewer: Viewer = None, in_order: bool = True) -> Iterator[int]:
     """Every post that a search finds, in its order or, which costs less, newest first; in batches.
 
-    Raises SearchError.
+    Of `random:5` these are five; `limit:` only says how many a page shows. Raises SearchError.
     """
-    query = prepare(text, thresholds, viewer=viewer)
+    query = prepare(text, thresholds, viewer=viewer, seed=new_seed())
+    if query.picked:
+        yield from _picked(query, query.limit or 1, None, 1).post_ids
+        return
     if not in_order:
         query.order = Order("newest")
     row, query.whole = None, True

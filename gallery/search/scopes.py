@@ -101,6 +101,11 @@ def _is_saved(leaf: Leaf) -> bool:
     return isinstance(leaf, Metatag) and leaf.name == "search"
 
 
+def is_personal(tree: Node) -> bool:
+    """Whether it depends on who asks what a search finds: by their saved searches, or the names of their files."""
+    return any(isinstance(leaf, Metatag) and leaf.name in ("search", "filename") for leaf in leaves(tree))
+
+
 def _meant(value: str, saved: dict[str, list[str]], note: Note) -> Node:
     """Any of the saved searches of one name, or of all names."""
     name = typed_name(value)

@@ -6,7 +6,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from gallery import saving, tagging
+from gallery import saving, search, tagging
 from gallery.index import indexing
 from gallery.models import Post, PostStatus, Prediction, Release, TaggingRun, TaggingState
 from gallery.profiles import Thresholds
@@ -224,6 +224,28 @@ def test_the_thresholds_and_the_person_of_the_search_are_kept(site):
     handing.go_on(run.pk)
     run.refresh_from_db()
     assert run.total == 3  # the one at 0.1, too
+
+
+def test_a_run_of_a_saved_search_fails_when_its_owner_is_gone(site):
+    user = make_user()
+    saving.save(user, "hat", "mine", HALF)
+    run = retagging.start("search", "search:mine", user, HALF)
+    user.delete()
+    handing.go_on(run.pk)
+    run.refresh_from_db()
+    assert run.state == "failed" and "somebody who has no account any more" in run.error
+
+
+def test_posts_picked_by_chance_are_those_of_the_plan(site):
+    for _ in range(3):
+        planned = retagging.plan("search", "random:2 -is:waiting order:id", HALF)
+        shown = search.find(planned.query, HALF).post_ids
+        assert (planned.total, len(shown)) == (2, 2)
+        run = ready("search", planned.query)
+        assert set(run.posts.values_list("pk", flat=True)) == set(shown)
+        retagging.cancel(run)
+        Post.objects.filter(pk=site["failed"].pk).update(tagging_state=TaggingState.FAILED)
+    assert ready("search", "random:1 hat").query.startswith("random:1 hat order:random_")
 
 
 @pytest.mark.django_db(transaction=True)

@@ -11,6 +11,8 @@ from tests.gallery.views.people import signed_in
 
 pytestmark = pytest.mark.django_db
 
+_ALL = {"overall": 127, "by_category": {}, "by_tag": {}}
+
 
 @pytest.fixture
 def staff():
@@ -84,6 +86,40 @@ def test_a_search_that_finds_many_says_about_how_many(staff, monkeypatch):
     monkeypatch.setattr(retagging, "_COUNTED", 2)
     page = staff.get(reverse("tag_again"), {"scope": "search", "query": "width:8"}).content.decode()
     assert "About 3 posts, about" in page and "Tag about 3 posts again" in page
+
+
+def test_when_all_of_many_wait_the_page_says_so(staff, monkeypatch):
+    make_release()
+    posts = [make_post(tagging_state=TaggingState.WAITING) for _ in range(3)]
+    indexing.rebuild([post.pk for post in posts])
+    monkeypatch.setattr(retagging, "_COUNTED", 2)
+    asked = {"scope": "search", "query": "width:8 order:id limit:2"}
+    page = staff.get(reverse("tag_again"), asked).content.decode()
+    assert "No posts to tag again" in page and "waits for the tagger already (about 3 posts)." in page
+    type(posts[0]).objects.filter(pk=posts[0].pk).update(tagging_state=TaggingState.TAGGED)
+    page = staff.get(reverse("tag_again"), asked).content.decode()
+    assert "About 3 posts, about" in page and "limit: only says how many a page shows" in page
+
+
+@pytest.mark.parametrize(("found", "sentence"), [(3, "All 3 posts that it found waited"), (0, "It found no posts")])
+def test_a_run_that_was_handed_nothing_says_why(staff, found, sentence):
+    posts = [make_post(tagging_state=TaggingState.WAITING) for _ in range(found)]
+    indexing.rebuild([post.pk for post in posts])
+    run = TaggingRun.objects.create(release=make_release(), scope="search", query="width:8", thresholds=_ALL)
+    handing.go_on(run.pk)
+    assert sentence in staff.get(reverse("tagging_run", args=[run.pk])).content.decode()
+
+
+def test_posts_picked_by_chance_are_counted_and_started_as_shown(staff):
+    make_release()
+    indexing.rebuild([make_post().pk for _ in range(5)])
+    page = staff.get(reverse("tag_again"), {"scope": "search", "query": "random:2 order:width"})
+    assert "Tag 2 posts again" in page.content.decode()
+    query = page.context["plan"].query
+    assert f'name="query" value="{query}"' in page.content.decode() and "randseed:" in query
+    staff.post(reverse("tag_again"), {"scope": "search", "query": query})
+    handing.go_on(TaggingRun.objects.get().pk)
+    assert TaggingRun.objects.get().total == 2
 
 
 @pytest.mark.parametrize(
