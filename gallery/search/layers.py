@@ -10,7 +10,7 @@ from gallery.search import values
 from gallery.search.errors import nearest
 from gallery.search.names import Known
 from gallery.search.predicates import NOTHING, Condition, On, Predicate, Rated, Said, either, neither
-from gallery.search.tagcounts import on_count_sql
+from gallery.search.tagcounts import on_count_within
 from gallery.search.terms import Context, Field, something
 from gallery.search.values import BadValue, Range, Ranges, Sql, any_sql, read_ranges
 
@@ -19,8 +19,7 @@ def tag_count(*categories: Category) -> Field:
     """How many tags of these categories are on for the profile."""
 
     def condition(ranges: Ranges, context: Context) -> Predicate:
-        expression = on_count_sql(context.thresholds, categories)
-        return Condition(any_sql([each.sql(expression) for each in ranges]))
+        return Condition(on_count_within(context.thresholds, categories, ranges))
 
     return Field(partial(read_ranges, reader=values.whole), condition)
 

@@ -19,7 +19,7 @@ from gallery.search import shuffling
 from gallery.search.absent import ABSENT_ORDERS
 from gallery.search.errors import PageError, nearest
 from gallery.search.families import child_count_sql
-from gallery.search.tagcounts import VERDICT_COUNT, on_count_sql
+from gallery.search.tagcounts import VERDICT_COUNT, on_count
 from gallery.search.values import BadValue, Sql
 
 _RATIO = "p.width::float8 / greatest(p.height, 1)"
@@ -147,7 +147,7 @@ def order_named(name: str | None, thresholds: Thresholds, listed: tuple[int, ...
     if expression is None:
         return Order(meaning, descending=way == "desc")
     categories = expression if isinstance(expression, tuple) else ()
-    key = Sql(on_count_sql(thresholds, categories) if isinstance(expression, tuple) else expression)
+    key = on_count(thresholds, categories) if isinstance(expression, tuple) else Sql(expression)
     weighed = key.text.startswith("(select count(*)")
     return Order(meaning, (key,), (kind,), descending=way == "desc", weighed=weighed, categories=categories)
 

@@ -1,12 +1,30 @@
+"""Numbers of tags and verdicts, as SQL; tags are on from a byte that their category or they themselves have."""
+
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from django.db import connection
 
 from gallery.models import Category
 from gallery.profiles import Thresholds
+from gallery.search.values import Range, Ranges, Sql, all_sql, any_sql
 
 # How many verdicts people gave on a post, as an expression over `tag_index i`.
 VERDICT_COUNT = "(select count(*) from verdict v where v.post_id = i.post_id)"
+NO_BYTE = 256  # what no tag reaches
+_STALE_SECONDS = 60  # a new category of a tag takes so long to count
+
+
+class _Categories(NamedTuple):
+    of: np.ndarray  # by tag id, -1 where there is no such tag
+    read_at: float
+
+
+_known = _Categories(np.zeros(0, np.int8), 0.0)
 
 
 def byte_sql(thresholds: Thresholds, categories: Sequence[Category] = tuple(Category)) -> str:
@@ -22,14 +40,69 @@ def byte_sql(thresholds: Thresholds, categories: Sequence[Category] = tuple(Cate
     return byte
 
 
-def on_count_sql(thresholds: Thresholds, categories: Sequence[Category]) -> str:
-    """How many of a post's tags in these categories are on, as an expression over `tag_index i`."""
-    listed = ", ".join(f"{category:d}" for category in categories)
-    least = byte_sql(thresholds, categories)
-    return (
-        "(select count(*) from unnest(i.tag_ids) with ordinality u(tag_id, place) join tag t on t.id = u.tag_id"
-        f" where t.category in ({listed}) and get_byte(i.confidences, u.place::int) >= {least})"
+def on_count(thresholds: Thresholds, categories: Sequence[Category], most: int | None = None) -> Sql:
+    """How many of a post's tags in these categories are on, as an expression over `tag_index i`.
+
+    Of more than `most`, so many: counting stops there.
+    """
+    counting = _counting(thresholds, categories, most)
+    return Sql(f"({counting.text})", counting.params)
+
+
+def on_count_within(thresholds: Thresholds, categories: Sequence[Category], ranges: Ranges) -> Sql:
+    """Whether that number lies within one of these ranges of whole numbers."""
+    counting = _counting(thresholds, categories, max(1, *map(_told_by, ranges)))
+    within = any_sql([each.sql("c.number") for each in ranges])
+    found = Sql(f"(select {within.text} from ({counting.text}) c)", within.params + counting.params)
+    least = min(0 if each.low is None else each.low for each in ranges)
+    return all_sql([Sql("cardinality(i.tag_ids) >= %s", (least,)), found]) if least > 0 else found
+
+
+def _told_by(range_: Range) -> int:
+    """How far to count to know whether a number lies within."""
+    low = 0 if range_.low is None else range_.low + (not range_.low_in)
+    return low if range_.high is None else max(low, range_.high + range_.high_in)
+
+
+def _counting(thresholds: Thresholds, categories: Sequence[Category], most: int | None) -> Sql:
+    # The byte that each tag has to surpass goes along: reading every tag's category would cost ten times as much.
+    with connection.cursor() as cursor:
+        cursor.execute("select coalesce(max(id), 0) from tag")
+        least = least_bytes(cursor.fetchone()[0], categories, thresholds)
+    surpassed = np.append(least, NO_BYTE) - 1
+    # Series in a select list are made one by one, so that the limit stops them; in `from`, all would be made first.
+    text = (
+        "select count(*) as number from (select from (select unnest(i.tag_ids) as tag_id,"
+        " generate_subscripts(i.tag_ids, 1) as place) u where get_byte(i.confidences, u.place)"
+        f" > get_byte(%s::bytea, least(u.tag_id, {len(least):d})){'' if most is None else f' limit {most:d}'}) x"
     )
+    return Sql(text, (surpassed.astype(np.uint8).tobytes(),))
+
+
+def least_bytes(newest: int, categories: Sequence[Category], thresholds: Thresholds) -> np.ndarray:
+    """The byte from which each tag of these categories is on, by tag id, up to the newest at least."""
+    of = _categories(newest)
+    least = np.full(len(of), NO_BYTE, np.int64)
+    for category in categories:
+        least[of == category] = thresholds.byte(0, category)
+    for tag_id, byte in thresholds.by_tag.items():
+        if tag_id < len(of) and of[tag_id] in categories:
+            least[tag_id] = byte
+    return least
+
+
+def _categories(newest: int) -> np.ndarray:
+    global _known
+    now = time.monotonic()
+    if newest >= len(_known.of) or now - _known.read_at > _STALE_SECONDS:
+        with connection.cursor() as cursor:
+            cursor.execute("select coalesce(max(id), 0) from tag")
+            of = np.full(max(cursor.fetchone()[0], newest) + 1, -1, np.int8)
+            cursor.execute("select array_agg(id), array_agg(category) from tag")
+            ids, numbers = cursor.fetchone()
+        of[ids or []] = numbers or []
+        _known = _Categories(of, now)
+    return _known.of
 
 
 def tag_count_sql(thresholds: Thresholds) -> str:

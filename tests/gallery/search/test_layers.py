@@ -1,8 +1,10 @@
 """What the release said, where the index no longer lists it."""
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
-from gallery import search
+from gallery import correcting, search
 from gallery.index import indexing
 from gallery.models import Category, Rating, TagAlias
 from gallery.profiles import Thresholds
@@ -55,3 +57,36 @@ def test_a_tag_that_is_an_alias_now_says_where_its_posts_are():
     assert search.find("kitty", Thresholds(127)).post_ids == [post.pk]
     page = search.find("unaliased:kitty", Thresholds(127))
     assert (page.post_ids, page.notes) == ([], ["kitty is an alias of cat: posts have that tag instead."])
+
+
+@pytest.mark.django_db
+def test_tags_are_counted_only_as_far_as_the_number_matters():
+    """Reading the category of each tag of each post would take minutes on a large site."""
+    post, release, tags = make_post(), make_release(), [make_tag(f"tag_{number}") for number in range(30)]
+    predict(post, release, dict.fromkeys(tags, 0.9))
+    indexing.rebuild([post.pk])
+    with CaptureQueriesContext(connection) as asked:
+        assert search.find("tagcount:3..5,<2", Thresholds(127)).post_ids == []
+    [statement] = [query["sql"] for query in asked if "unnest(i.tag_ids)" in query["sql"]]
+    with connection.cursor() as cursor:
+        cursor.execute(f"explain (analyze, timing off) {statement}".replace("%", "%%"))
+        plan = [line for (line,) in cursor.fetchall()]
+    assert any("Limit" in line and "rows=6" in line.partition("actual")[2] for line in plan), plan
+    assert not any(" on tag t" in line for line in plan), plan
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "text", ["gentags:2", "gentags:>1", "gentags:2..3", "gentags:<3,9..", "arttags:1", "-gentags:<2"]
+)
+def test_a_new_tag_is_counted_at_once(text):
+    post, release = make_post(), make_release()
+    hat, cat = make_tag("hat"), make_tag("cat")
+    predict(post, release, {hat: 0.9, cat: 0.2})
+    indexing.rebuild([post.pk])
+    assert search.find("gentags:1 arttags:0 tagcount:..1", Thresholds(127)).post_ids == [post.pk]
+    for name in ("dog", "artist:wada"):
+        correcting.add(post, name, None)
+    assert search.find(text, Thresholds(127)).post_ids == [post.pk]
+    assert search.find("gentags:2", Thresholds(127, {}, {hat.pk: 240})).post_ids == []
+    assert search.find("order:gentags", Thresholds(127)).post_ids == [post.pk]
