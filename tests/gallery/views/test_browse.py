@@ -1,3 +1,6 @@
+import re
+from html import unescape
+
 import pytest
 from django.db import connection
 from django.test import Client
@@ -122,6 +125,19 @@ def test_a_random_list_keeps_its_order_from_page_to_page(posts, settings):
     assert sorted(seen) == sorted(post.pk for post in posts)
     first = client.get("/" + answer.context["pager"].steps[0].address)
     assert _shown(first) == seen[:2]
+
+
+def test_one_goes_from_post_to_post_through_posts_picked_by_chance(posts):
+    client = Client()
+    page = client.get("/?q=random:3 order:id")
+    seen, found = _shown(page), []
+    address = unescape(re.search(rf'href="(/posts/{seen[0]}/[^"]*)"', page.content.decode())[1])
+    while address:
+        answer = client.get(address)
+        found.append(answer.context["post"].pk)
+        onward = re.search(r'rel="next"[^>]*href="([^"]*)"', answer.content.decode())
+        address = unescape(onward[1]) if onward else ""
+    assert found == seen and len(seen) == 3
 
 
 def test_the_sidebar_adds_and_leaves_out_tags(posts):
