@@ -1,28 +1,110 @@
 from __future__ import annotations
 
+import re
 from typing import Any
+from urllib.parse import urlsplit
 
 from django import forms
 from django.utils.datastructures import MultiValueDict
 
-from gallery import merging, uploading
-from gallery.models import CATEGORY_ORDER, Category, Invitation, Profile, Tag, TagAlias, typed_name
+from gallery import editing, merging, uploading
+from gallery.models import CATEGORY_ORDER, Category, Invitation, Post, Profile, Tag, TagAlias, typed_name
 
 # A post has one rating whatever its confidence, so a profile has no threshold for it.
 PROFILE_CATEGORIES = [category for category in CATEGORY_ORDER if category != Category.RATING]
+SOURCE_MOST, CREDIT_MOST = 2000, 500  # characters
 
 
 class PictureForm(forms.Form):
     """What is said of all the pictures of one upload; the files come beside it."""
 
-    source = forms.CharField(required=False, max_length=2000, label="Source")
-    credit = forms.CharField(required=False, max_length=500, label="Artist and licence")
+    source = forms.CharField(required=False, max_length=SOURCE_MOST, label="Source")
+    credit = forms.CharField(required=False, max_length=CREDIT_MOST, label="Artist and licence")
     near = forms.ChoiceField(
         required=False, choices=[(uploading.ASK, "ask me"), *merging.Choice.choices], label="Pictures like one here"
     )
 
     def clean_near(self) -> str:
         return self.cleaned_data["near"] or uploading.ASK
+
+
+class EditForm(forms.Form):
+    """The source, credit and parent of a post. Only what the person changed counts, and is checked.
+
+    What was there when they began to write comes back beside it, so that nobody overwrites another's change by a
+    field that they did not touch.
+    """
+
+    source = forms.CharField(
+        required=False,
+        show_hidden_initial=True,
+        help_text="The address of the page it is from, or words.",
+        widget=forms.TextInput({"maxlength": SOURCE_MOST, "autocapitalize": "none", "spellcheck": "false"}),
+    )
+    credit = forms.CharField(
+        required=False,
+        show_hidden_initial=True,
+        label="Artist and licence",
+        widget=forms.Textarea({"maxlength": CREDIT_MOST, "rows": 3, "placeholder": "By Somebody, CC BY 4.0"}),
+    )
+    parent = forms.CharField(
+        required=False,
+        show_hidden_initial=True,
+        help_text="The number of the post that this one is a version of.",
+        widget=forms.TextInput({"inputmode": "numeric", "maxlength": 200, "spellcheck": "false"}),
+    )
+
+    def __init__(self, data: MultiValueDict[str, str] | None = None, *, post: Post) -> None:
+        super().__init__(data, initial={name: editing.value(post, name) for name in self.base_fields})
+        for field in self.fields.values():
+            field.widget.attrs["autocomplete"] = "off"
+
+    def wanted(self) -> dict[str, str]:
+        """What the person changed, as `editing.change` takes it."""
+        return {name: self.cleaned_data[name] for name in self.changed_data}
+
+    def clean_source(self) -> str:
+        text = self.cleaned_data["source"]
+        if "source" not in self.changed_data:
+            return text
+        text = " ".join(text.split())
+        if text.lower().startswith(("http:", "https:")) and not _is_address(text):
+            raise forms.ValidationError("Write the whole address, as https://example.org/picture, without spaces.")
+        return _of_length(text, "A source", SOURCE_MOST)
+
+    def clean_credit(self) -> str:
+        text = self.cleaned_data["credit"].replace("\r\n", "\n")
+        return _of_length(text, "A credit", CREDIT_MOST) if "credit" in self.changed_data else text
+
+    def clean_parent(self) -> str:
+        """The number, also out of an address."""
+        text = self.cleaned_data["parent"]
+        if not text:
+            return ""
+        found = re.fullmatch(r"#?([0-9]{1,18})|(?:\S*/)?posts/([0-9]{1,18})(?:[/?#]\S*)?", text)
+        if not found:
+            raise forms.ValidationError("Write the number of a post, as 12, or the address of its page.")
+        return str(int(found[1] or found[2]))
+
+    def focus_mistake(self) -> None:
+        """Lead the person to the first field that has to be written anew."""
+        for name in self.fields:
+            if name in self.errors:
+                self.fields[name].widget.attrs["autofocus"] = True
+                return
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return bool(urlsplit(text).hostname) and "://" in text and " " not in text
+    except ValueError:
+        return False
+
+
+def _of_length(text: str, name: str, most: int) -> str:
+    if len(text) > most:
+        raise forms.ValidationError(f"{name} has at most {most:,} characters, and this has {len(text):,}: shorten it.")
+    return text
 
 
 class SignInForm(forms.Form):

@@ -25,6 +25,7 @@ ROWS = (
         "uploading",
         "merging",
         "correcting",
+        "editing",
         "exporting",
         "saving",
         "reviewing",

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from django.db import connection, transaction
 from django.db.models import QuerySet
+from django.utils import timezone
 
 from gallery.models import Category, Post, PostStatus, Prediction, Rating, Tag, TagAlias, TagChange, TagIndex, Verdict
 from gallery.profiles import HUMAN_YES
@@ -34,6 +35,11 @@ def rebuild(post_ids: Iterable[int]) -> None:
     for start in range(0, len(ids), _BATCH):
         with transaction.atomic():
             _rebuild_batch(ids[start : start + _BATCH])
+
+
+def touch(post_ids: Iterable[int]) -> None:
+    """Note that these posts changed in what their rows don't hold, for searches that ask when."""
+    TagIndex.objects.filter(post_id__in=list(post_ids)).update(updated_at=timezone.now())
 
 
 def rebuild_with_tags(tag_ids: Iterable[int]) -> int:

@@ -1,4 +1,5 @@
 from gallery.models.choices import CATEGORY_ORDER, Category, PostStatus, Rating, TaggingState
+from gallery.models.edit import Edit
 from gallery.models.export import Export
 from gallery.models.feature import Feature
 from gallery.models.invitation import Invitation
@@ -17,6 +18,7 @@ __all__ = [
     "CATEGORY_ORDER",
     "THUMBNAIL_SIZES",
     "Category",
+    "Edit",
     "Export",
     "Feature",
     "Invitation",

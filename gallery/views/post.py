@@ -11,9 +11,10 @@ from django.views.decorators.http import require_POST, require_safe
 
 from gallery import correcting, merging, profiles, search, uploading
 from gallery.captions import caption
+from gallery.forms import EditForm
 from gallery.http import member_only
-from gallery.models import Post, PostStatus
-from gallery.views.blacklist import hiding
+from gallery.models import Post
+from gallery.views.family import family_context
 from gallery.views.panel import panel_context, visible
 
 
@@ -32,35 +33,12 @@ def post(request: HttpRequest, pk: int) -> HttpResponse:
         template = "post/post.html"
         context["caption"] = caption(pk, context["tags_on"])
         context["predictions"] = correcting.said_of(found, known=context["known"])
-        context["family"] = _family(found)
-        context["hidden"] = _hidden(request, found, context["family"])
+        context["form"] = EditForm(post=found)
+        context |= family_context(request, found)
         context |= _neighbours(request, context["q"], context["thresholds"], pk)
     response = render(request, template, context)
     patch_vary_headers(response, ["HX-Request"])
     return response
-
-
-def _family(post: Post) -> list[tuple[str, list[Post]]]:
-    """The post's parent with all its children, and the post's own children; deleted ones left out."""
-    if not (post.parent_id or post.has_children):
-        return []
-    families = [post.pk] + ([post.parent_id] if post.parent_id else [])
-    rows = Post.objects.active().filter(parent__in=families).order_by("pk")
-    children, siblings = [row for row in rows if row.parent_id == post.pk], []
-    if post.parent and post.parent.status == PostStatus.ACTIVE:
-        siblings = [row for row in rows if row.parent_id == post.parent_id]
-    found = []
-    if siblings or (post.parent and post.parent.status == PostStatus.ACTIVE):
-        found.append(("Parent and its children" if siblings else "Parent", [post.parent, *siblings]))
-    if children:
-        found.append(("Children", children))
-    return found
-
-
-def _hidden(request: HttpRequest, post: Post, family: list[tuple[str, list[Post]]]) -> frozenset[int]:
-    """Those of its family that the visitor's blacklist hides; the post itself was asked for."""
-    others = {other.pk for _, posts in family for other in posts} - {post.pk}
-    return hiding(request, sorted(others)).hidden
 
 
 def _neighbours(request: HttpRequest, text: str, thresholds: profiles.Thresholds, pk: int) -> dict[str, Any]:

@@ -38,6 +38,7 @@ const KEYS = {
   ArrowUp: () => step(-1),
   t: () => focus("[data-tag] .tag"),
   a: () => focus("#add-tag"),
+  e: click("[data-edit] > summary"),
   b: click("[data-key=blacklist]"),
   y: () => verdict("yes"),
   n: () => verdict("no"),

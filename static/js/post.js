@@ -1,4 +1,4 @@
-// The post page: the original in place of the sample, and a clean box after a tag was added.
+// The post page: the original in place of the sample, a clean box after a tag was added, a form that opens.
 
 function zoom(event) {
   const link = event.target.closest("[data-zoom]");
@@ -23,3 +23,9 @@ document.addEventListener("htmx:afterSettle", () => {
   const form = document.activeElement?.closest("[data-clear]");
   form?.scrollIntoView({ block: "nearest" });
 });
+
+document.addEventListener("toggle", (event) => {
+  const form = event.target.open && event.target.matches("[data-edit]") && event.target.querySelector("form");
+  // One that comes back with a mistake has the focus there.
+  if (form && !form.contains(document.activeElement)) form.querySelector("input:not([type=hidden])").focus();
+}, true);
