@@ -24,6 +24,11 @@ SETTINGS: dict[Way, dict[str, str]] = {
 }
 _USUAL = {name: "on" for way in SETTINGS.values() for name in way} | {"seq_page_cost": "1", "random_page_cost": "4"}
 
+# A time that ends just when its statement does is noticed by Postgres with whatever comes next. So that this is never
+# another query of the connection's, each message ends with a statement that no time is set for.
+_TIMELESS = Sql("select set_config('statement_timeout', '0', true)")
+_LAST = Sql("select")
+
 Rows = list[tuple[Any, ...]]
 
 
@@ -74,13 +79,17 @@ def _alone(several: Sequence[Planned], timeout: int) -> list[Rows]:
         again = _USUAL if parts else {}
         parts += [_configured(again | _settings(planned, timeout)), planned.statement]
     with connection.cursor() as cursor:
-        Sql("; ".join(part.text for part in parts), tuple(v for part in parts for v in part.params)).run(cursor)
+        _message(*parts, _TIMELESS, _LAST).run(cursor)
         rows = []
         for number in range(len(parts)):
             if number % 2:
                 rows.append(cursor.fetchall())
             cursor.nextset()
     return rows
+
+
+def _message(*parts: Sql) -> Sql:
+    return Sql("; ".join(part.text for part in parts), tuple(value for part in parts for value in part.params))
 
 
 def _nested(several: Sequence[Planned], timeout: int) -> list[Rows]:
@@ -92,7 +101,6 @@ def _nested(several: Sequence[Planned], timeout: int) -> list[Rows]:
             cursor.execute(f"select {', '.join(['current_setting(%s)'] * len(values))}", list(values))
             before = dict(zip(values, cursor.fetchone(), strict=True))
             _configured(values).run(cursor)
-            planned.statement.run(cursor)
+            _message(planned.statement, _TIMELESS, _configured(before)).run(cursor)
             rows.append(cursor.fetchall())
-            _configured(before).run(cursor)
     return rows
