@@ -33,7 +33,7 @@ def post(request: HttpRequest, pk: int) -> HttpResponse:
         template = "post/post.html"
         context["caption"] = caption(pk, context["tags_on"])
         context["predictions"] = correcting.said_of(found, known=context["known"])
-        context["form"] = EditForm(post=found)
+        context["form"] = EditForm(post=found) if request.user.is_authenticated else None
         context |= family_context(request, found)
         context |= _neighbours(request, context["q"], context["thresholds"], pk)
     response = render(request, template, context)
