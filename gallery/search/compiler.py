@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from gallery.profiles import Thresholds
 from gallery.search import planner, sample, shuffling, weighing
@@ -208,6 +208,30 @@ class Query:
         return Sql(text, columns.params + source.params + where.params)
 
 
+class _Shape(NamedTuple):
+    """What a search says of its list: the order's name, the ids that `order:custom` follows, how many posts, what they
+    are like where likeness orders them, and the seed of what is left to chance.
+    """
+
+    order: str | None
+    listed: tuple[int, ...]
+    limit: int | None
+    like: Value | None
+    seed: int | None
+
+    @classmethod
+    def of(cls, tree: Node) -> _Shape:
+        value = {leaf.name: FIELDS[leaf.name].read(leaf.value) for leaf in top(tree) if isinstance(leaf, Metatag)}
+        order = value.get("order") or ("random" if "random" in value else None)
+        listed = tuple(int(each.low) for each in value.get("id", ()) if each.low is not None and each.low == each.high)
+        limit = min((value[each] for each in ("random", "limit") if each in value), default=None)
+        return cls(order, listed, limit, None if order else value.get("similar"), value.get("randseed"))
+
+    def ordered(self, thresholds: Thresholds, seed: int) -> Order:
+        """The order that is asked for by name, or the usual one."""
+        return order_named(self.order, thresholds, self.listed, seed)
+
+
 def prepare(
     text: str,
     thresholds: Thresholds,
@@ -230,15 +254,22 @@ def prepare(
         predicate, thresholds = resolve(whole, context), context.thresholds
     except SearchError as error:
         raise in_the_text(error, tree) from None
-    name, listed, limit, like, given = _shape(tree)
-    seed = seed if given is None else given
-    if name and ORDERS.get(name) == "missing":
-        names.note(_NO_SCORES.format(name))
+    shape = _Shape.of(tree)
+    limit, seed = shape.limit, seed if shape.seed is None else shape.seed
+    if shape.order and ORDERS.get(shape.order) == "missing":
+        names.note(_NO_SCORES.format(shape.order))
     if limit and limit > MAX_LIMIT:
         names.note(f"A page holds at most {MAX_LIMIT} posts.")
         limit = MAX_LIMIT
-    order = order_by_likeness(like, context) if like else order_named(name, thresholds, listed, seed)
+    order = order_by_likeness(shape.like, context) if shape.like else shape.ordered(thresholds, seed)
     return Query(tree, predicate, order, names, limit, forced, thresholds, source, seed=seed)
+
+
+def newest_first(text: str) -> bool:
+    """Whether a search lists posts in the order of their uploads, the newest first; raises SearchError."""
+    shape = _Shape.of(parse(text))
+    order = shape.ordered(Thresholds(1), 0)
+    return not shape.like and order.by_id and order.descending
 
 
 def tag_names(tree: Node) -> Iterator[str]:
@@ -285,12 +316,3 @@ def resolve(tree: Node, context: Context) -> Predicate:
     combine = both if isinstance(tree, And) else either
     within = scoped(tree, context)
     return combine([resolve(child, within) for child in tree.children])
-
-
-def _shape(tree: Node) -> tuple[str | None, tuple[int, ...], int | None, Value | None, int | None]:
-    """The order's name, the ids that `order:custom` follows, the limit, what an order by likeness is like, the seed."""
-    value = {leaf.name: FIELDS[leaf.name].read(leaf.value) for leaf in top(tree) if isinstance(leaf, Metatag)}
-    name = value.get("order") or ("random" if "random" in value else None)
-    listed = tuple(int(each.low) for each in value.get("id", ()) if each.low is not None and each.low == each.high)
-    limit = min((value[each] for each in ("random", "limit") if each in value), default=None)
-    return name, listed, limit, None if name else value.get("similar"), value.get("randseed")

@@ -45,9 +45,11 @@ def _neighbours(request: HttpRequest, text: str, thresholds: profiles.Thresholds
     """The posts before and after this one in its search; none in a search with a mistake."""
     try:
         newer, older = search.neighbours(text, thresholds, pk, viewer=request.user)
+        by_id = search.newest_first(text)
     except search.SearchError:
         newer = older = None
-    return {"newer": newer, "older": older}
+        by_id = True
+    return {"newer": newer, "older": older, "by_id": by_id}
 
 
 @require_POST

@@ -74,6 +74,18 @@ def test_the_way_leads_through_the_search_one_came_from(post):
     assert everything.context["newer"] == between.pk
 
 
+@pytest.mark.parametrize(
+    ("text", "back", "on"),
+    [("", "Newer", "Older"), ("order:id_desc", "Newer", "Older"), ("order:id", "Previous", "Next")]
+    + [("order:width", "Previous", "Next"), ("random:5 randseed:7", "Previous", "Next")],
+)
+def test_the_way_is_called_by_the_order_of_the_list(post, text, back, on):
+    words = Client().get(f"/posts/{post.pk}/", {"q": text}).content.decode()
+    way = words[words.index('aria-label="Posts of the search"') :]
+    way = way[: way.index("</nav>")]
+    assert {word for word in ("Newer", "Older", "Previous", "Next") if word in way} == {back, on}
+
+
 def test_a_bad_search_in_the_address_does_no_harm(post):
     answer = Client().get(f"/posts/{post.pk}/?q=(((")
     assert answer.status_code == 200 and answer.context["newer"] is None
