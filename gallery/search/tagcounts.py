@@ -93,16 +93,16 @@ def least_bytes(newest: int, categories: Sequence[Category], thresholds: Thresho
 
 def _categories(newest: int) -> np.ndarray:
     global _known
-    now = time.monotonic()
-    if newest >= len(_known.of) or now - _known.read_at > _STALE_SECONDS:
+    known, now = _known, time.monotonic()
+    if newest >= len(known.of) or now - known.read_at > _STALE_SECONDS:
         with connection.cursor() as cursor:
-            cursor.execute("select coalesce(max(id), 0) from tag")
-            of = np.full(max(cursor.fetchone()[0], newest) + 1, -1, np.int8)
-            cursor.execute("select array_agg(id), array_agg(category) from tag")
-            ids, numbers = cursor.fetchone()
+            # One statement: between two, others may make a tag.
+            cursor.execute("select coalesce(max(id), 0), array_agg(id), array_agg(category) from tag")
+            last, ids, numbers = cursor.fetchone()
+        of = np.full(max(last, newest) + 1, -1, np.int8)
         of[ids or []] = numbers or []
-        _known = _Categories(of, now)
-    return _known.of
+        _known = known = _Categories(of, now)
+    return known.of
 
 
 def tag_count_sql(thresholds: Thresholds) -> str:

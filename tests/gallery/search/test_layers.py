@@ -1,5 +1,6 @@
 """What the release said, where the index no longer lists it."""
 
+import numpy as np
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -8,6 +9,7 @@ from gallery import correcting, search
 from gallery.index import indexing
 from gallery.models import Category, Rating, TagAlias
 from gallery.profiles import Thresholds
+from gallery.search import tagcounts
 from gallery.search.planner import Way
 from tests.gallery.making import make_post, make_release, make_tag, predict
 
@@ -90,3 +92,27 @@ def test_a_new_tag_is_counted_at_once(text):
     assert search.find(text, Thresholds(127)).post_ids == [post.pk]
     assert search.find("gentags:2", Thresholds(127, {}, {hat.pk: 240})).post_ids == []
     assert search.find("order:gentags", Thresholds(127)).post_ids == [post.pk]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("text", ["gentags:2", "order:gentags"])
+def test_tags_are_counted_while_others_make_tags(text, monkeypatch):
+    """Tags are made behind every statement that reads them."""
+    post, release = make_post(), make_release()
+    predict(post, release, {make_tag("hat"): 0.9, make_tag("cat"): 0.9})
+    indexing.rebuild([post.pk])
+    monkeypatch.setattr(tagcounts, "_known", tagcounts._Categories(np.zeros(0, np.int8), 0.0))
+    made = []
+
+    def between(execute, sql, *rest):
+        result = execute(sql, *rest)
+        if "max(id)" in sql:
+            with connection.connection.cursor() as other:
+                made.append(f"made_{len(made)}")
+                columns = "(name, category, description, deprecated, post_count)"
+                other.execute(f"insert into tag {columns} values (%s, 0, '', false, 0)", made[-1:])
+        return result
+
+    with connection.execute_wrapper(between):
+        assert search.find(text, Thresholds(127)).post_ids == [post.pk]
+    assert made
