@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from gallery.profiles import Thresholds
 from gallery.search import planner, sample, shuffling, weighing
 from gallery.search.alike import Value, order_by_likeness
-from gallery.search.errors import SearchError
+from gallery.search.errors import SearchError, SearchTimeout
 from gallery.search.fields import FIELDS, MAX_LIMIT
 from gallery.search.layers import any_matching, on
 from gallery.search.names import Names
@@ -19,7 +19,7 @@ from gallery.search.orders import ORDERS, Order, order_named, stale_cursor
 from gallery.search.parser import parse
 from gallery.search.planner import Plan, Stretch, Walk, Way
 from gallery.search.predicates import FALSE, TRUE, Masks, Predicate, both, either, neither, simple
-from gallery.search.running import Planned, run, run_together
+from gallery.search.running import Planned, run, run_together, too_long
 from gallery.search.scopes import Viewer, asks_for_deleted, expanded, in_the_text, scoped, with_deleted
 from gallery.search.terms import Context
 from gallery.search.values import BadValue, Sql, all_sql
@@ -126,7 +126,10 @@ class Query:
             left = min(timeout, max(1, int((deadline - time.monotonic()) * 1000)))
             limit = wanted + skipped - offset - len(rows)
             statement = self._page(plan, stretch, beyond, backwards, limit, offset)
-            rows += run(Planned(statement, stretch.way, self.order.by_id), left)
+            try:
+                rows += run(Planned(statement, stretch.way, self.order.by_id), left)
+            except SearchTimeout:  # what was left of the time was too short, and with it the whole
+                raise too_long(timeout) from None
             if len(rows) >= wanted + skipped - offset:
                 break
         return rows[skipped - offset :]

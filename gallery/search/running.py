@@ -52,11 +52,14 @@ def run_together(several: Sequence[Planned], timeout: int) -> list[Rows]:
     except OperationalError as error:
         if getattr(error.__cause__, "sqlstate", "") != "57014":  # query_canceled
             raise
-        raise SearchTimeout(
-            f"This search takes longer than {timeout / 1000:g} seconds: add a tag that fewer posts have."
-        ) from None
+        raise too_long(timeout) from None
     except DataError:
         raise stale_cursor() from None
+
+
+def too_long(timeout: int) -> SearchTimeout:
+    """What to say of a search that takes more than so many milliseconds."""
+    return SearchTimeout(f"This search takes longer than {timeout / 1000:g} seconds: add a tag that fewer posts have.")
 
 
 def _settings(planned: Planned, timeout: int) -> dict[str, str]:

@@ -9,8 +9,9 @@ from django.test.utils import CaptureQueriesContext
 from gallery import search
 from gallery.models import Tag, TagAlias
 from gallery.profiles import Thresholds
+from gallery.search.compiler import Query, prepare
 from gallery.search.orders import Cursor
-from gallery.search.planner import Way
+from gallery.search.planner import Plan, Stretch, Way
 from gallery.search.running import Planned, run, run_together
 from gallery.search.values import Sql
 from tests.gallery.search.world import World, make_world
@@ -158,6 +159,15 @@ def test_a_search_that_takes_too_long_is_refused_in_words(world):
     with pytest.raises(search.SearchError, match="longer than 0.05 seconds"):
         run(Planned(Sql("select pg_sleep(5)"), Way.FREE, True), 50)
     assert search.count("", HALF).number == 40
+
+
+def test_the_time_that_a_search_took_too_long_for_is_that_of_all_its_parts(world, monkeypatch):
+    parts = (Stretch(Way.SCAN, low=30), Stretch(Way.SCAN, high=30))
+    query = prepare("solo", HALF)
+    monkeypatch.setattr(Query, "plan", lambda self, walk: Plan(parts, self.predicate))
+    monkeypatch.setattr(Query, "_page", lambda *asked: Sql("select 1 where pg_sleep(0.3) is null"))
+    with pytest.raises(search.SearchError, match="longer than 0.5 seconds"):
+        query.rows(40, timeout=500)
 
 
 def test_an_outer_transaction_keeps_its_own_settings(world):
