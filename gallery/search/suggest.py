@@ -22,8 +22,9 @@ from gallery.search.fields import FIELDS, is_metatag
 from gallery.search.forecast import forecast
 from gallery.search.lexicon import Hit
 from gallery.search.names import Known, Names, like_pattern
-from gallery.search.nodes import Leaf, Metatag, Node, Tag, leaves, quoted, rewritten, tag_text
+from gallery.search.nodes import Leaf, Metatag, Node, Tag, leaves, quoted, rewritten, tag_text, top
 from gallery.search.parser import parse
+from gallery.search.predicates import both
 from gallery.search.scopes import Viewer, asks_for_deleted, expanded, scoped
 from gallery.search.tagcounts import tag_count_sql
 from gallery.search.terms import Context
@@ -154,7 +155,12 @@ def _forecast(
         return None
     names.tags.update((tag.name, Known(tag.id, tag.name, tag.category)) for each in found if (tag := each.tag))
     context = scoped(whole, Context(names, thresholds, viewer))
-    return forecast([resolve(rewritten(whole, _put(term)), context) for term in asked])
+    # What stands around the word is resolved once for all that it may become.
+    here = [node for node in top(whole) if Tag(_HERE) in leaves(node)]
+    around_it = [resolve(node, context) for node in top(whole) if node not in here]
+    return forecast(
+        [both([*around_it, *(resolve(rewritten(node, _put(term)), context) for node in here)]) for term in asked]
+    )
 
 
 def _put(term: Node) -> Callable[[Leaf], Node]:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from gallery import search
 from gallery.models import Category, Post, Profile, Release, SavedSearch, Tag, TagIndex, Verdict
@@ -150,6 +152,15 @@ def test_a_suggestion_means_its_tag_whatever_its_name(tags):
 
 def test_a_confidence_is_not_written_over(tags):
     assert _labels("ai:sol") == ["ai:solo"] and _labels("ai:solo,>9") == []
+
+
+def test_what_stands_around_the_word_is_read_once_for_all_suggestions(tags):
+    """Else one more number of tags would ask as many queries as there are suggestions, at each letter typed."""
+    assert len(search.suggest("solo bl", HALF)) == 2  # names that are kept in memory are read now
+    with CaptureQueriesContext(connection) as asked:
+        assert len(search.suggest("solo tagcount:>1 (gentags:>1 or wada) bl", HALF)) == 2
+    newest = [query["sql"] for query in asked if query["sql"] == "select coalesce(max(id), 0) from tag"]
+    assert len(newest) == 2  # once for each number
 
 
 def test_what_finds_nothing_is_not_suggested(tags):
