@@ -135,7 +135,7 @@ def _counted(found: list[_Candidate], around: Node | None, thresholds: Threshold
         count = of_term.get(id(each))
         if count is not None:
             shown.append(each.suggestion._replace(count=count.number, exact=count.exact))
-        elif each.tag and not alone:
+        elif each.tag and (not alone or id(each) in of_term):  # asked for, and not told in time
             shown.append(each.suggestion._replace(count=None))
         else:
             shown.append(each.suggestion)

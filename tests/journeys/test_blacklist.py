@@ -18,7 +18,7 @@ def reader(site: Site, page: Page) -> Page:
     """A signed-in page of a site that has a post at least."""
     sign_in(page, site)
     page.goto(f"{site.address}/upload/")
-    page.locator("input[type=file]").set_input_files(str(seed_pictures(("OpenMoji",))[0]))
+    page.locator("#files").set_input_files(str(seed_pictures(("OpenMoji",))[0]))
     expect(page.locator("#upload-rows > li").first.locator("a[data-post]")).to_be_visible()
     yield page
     write(page, site, "")
