@@ -38,11 +38,12 @@ class _Names:
 
 @dataclass
 class Lexicon:
-    """`ids` and `counts` of tags by place; `hashes` are all trigrams of all names, sorted, each with its `owner`."""
+    """`ids`, `counts`, `categories` of tags by place; `hashes`: all names' trigrams, sorted, each with its `owner`."""
 
     newest: int
     ids: np.ndarray
     counts: np.ndarray
+    categories: np.ndarray
     names: _Names
     words: _Names
     aliases: _Names
@@ -51,37 +52,41 @@ class Lexicon:
     sizes: np.ndarray  # trigrams of each name
     loaded_at: float
 
-    def begins(self, word: str, limit: int) -> list[Hit]:
-        return self._most_used(self.names, word, limit)
+    def begins(self, word: str, limit: int, category: int | None = None) -> list[Hit]:
+        return self._most_used(self.names, word, limit, category)
 
-    def with_word(self, word: str, limit: int) -> list[Hit]:
+    def with_word(self, word: str, limit: int, category: int | None = None) -> list[Hit]:
         """Tags in which a later word begins so."""
-        return self._most_used(self.words, word, limit)
+        return self._most_used(self.words, word, limit, category)
 
-    def with_alias(self, word: str, limit: int) -> list[Hit]:
-        found = self.aliases.beginning(word)
-        hits = [(int(self.ids[self.aliases.places[at]]), self.aliases.texts[at]) for at in found]
-        counts = {int(self.ids[self.aliases.places[at]]): int(self.counts[self.aliases.places[at]]) for at in found}
-        return sorted(hits, key=lambda hit: -counts[hit[0]])[:limit]
+    def with_alias(self, word: str, limit: int, category: int | None = None) -> list[Hit]:
+        found = [(self.aliases.texts[at], self.aliases.places[at]) for at in self.aliases.beginning(word)]
+        found = [(alias, place) for alias, place in found if category in (None, self.categories[place])]
+        found.sort(key=lambda each: -self.counts[each[1]])
+        return [(int(self.ids[place]), alias) for alias, place in found[:limit]]
 
-    def alike(self, word: str, limit: int) -> list[Hit]:
+    def alike(self, word: str, limit: int, category: int | None = None) -> list[Hit]:
         """Tags of similar spelling, the most similar first."""
         typed = np.unique(_trigrams([word])[0])
         lows, highs = np.searchsorted(self.hashes, typed), np.searchsorted(self.hashes, typed, "right")
         owners = [self.owners[low:high] for low, high in zip(lows, highs, strict=True)]
         shared = np.bincount(np.concatenate(owners), minlength=len(self.ids)) if owners else np.zeros(len(self.ids))
         likeness = shared / (self.sizes + len(typed) - shared)
-        places = np.flatnonzero(likeness >= _LIKE)
+        places = self._of(category, np.flatnonzero(likeness >= _LIKE))
         order = np.lexsort((-self.counts[places], -likeness[places]))[:limit]
         return [(int(tag_id), None) for tag_id in self.ids[places[order]]]
 
-    def _most_used(self, names: _Names, word: str, limit: int) -> list[Hit]:
+    def _most_used(self, names: _Names, word: str, limit: int, category: int | None) -> list[Hit]:
         found = names.beginning(word)
-        places = np.unique(names.places[found.start : found.stop])
+        places = self._of(category, np.unique(names.places[found.start : found.stop]))
         if len(places) > limit:
             places = places[np.argpartition(-self.counts[places], limit)[:limit]]
         order = np.argsort(-self.counts[places], kind="stable")
         return [(int(tag_id), None) for tag_id in self.ids[places[order]]]
+
+    def _of(self, category: int | None, places: np.ndarray) -> np.ndarray:
+        """Those places whose tags are of the category, if one is asked for."""
+        return places if category is None else places[self.categories[places] == category]
 
 
 def _trigrams(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -96,7 +101,7 @@ def load() -> Lexicon:
     """Read all names now."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "select id, name, post_count from tag t"
+            "select id, name, post_count, category from tag t"
             " where not deprecated and not exists (select from tag_alias a where a.name = t.name)"
         )
         rows = cursor.fetchall()
@@ -113,6 +118,7 @@ def load() -> Lexicon:
         newest=newest,
         ids=np.array([row[0] for row in rows], np.int64),
         counts=np.array([row[2] for row in rows], np.int64),
+        categories=np.array([row[3] for row in rows], np.int16),
         names=_Names([(name, place) for place, name in enumerate(names)]),
         words=_Names(words),
         aliases=_Names(aliases),

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from django.db import connection
 
+from gallery.models import Category
 from gallery.profiles import Thresholds
 from gallery.search import lexicon
 from gallery.search.compiler import resolve, tag_names
@@ -35,6 +36,8 @@ _ENOUGH = 5  # with fewer finds, look for names that are only alike
 _POOL = 40
 _COUNTED = 16  # candidates whose search is counted
 _LISTED = ("rating", "filetype")  # metatags of which several words may follow each other
+_SAID = ("ai", "human", "rejected")  # those that ask who said what of a tag, not whether it is on
+_CATEGORIES = {category.label: int(category) for category in Category}
 _HERE = "\ue000"  # stands for the word in the search around it
 
 
@@ -70,6 +73,12 @@ class _Candidate:
     suggestion: Suggestion
     term: Leaf | None = None
     tag: _Found | None = None
+
+    @property
+    def own_count(self) -> int:
+        """The posts that the term alone finds, as far as the tag's histogram tells them; else 0."""
+        said = isinstance(self.term, Metatag) and self.term.name in _SAID
+        return self.tag.count if self.tag and not said else 0
 
 
 def suggest(
@@ -122,7 +131,7 @@ def _counted(found: list[_Candidate], around: Node | None, thresholds: Threshold
     """The suggestions with their counts, without those that find nothing; first as they came, then by count."""
     alone = around is None or around == Tag(_HERE)
     # A tag's own count comes from its histogram, which a new tag has not yet.
-    wanted = [each for each in found if each.term is not None and not (alone and each.tag and each.tag.count)]
+    wanted = [each for each in found if each.term is not None and not (alone and each.own_count)]
     try:
         counts = _forecast([each.term for each in wanted], around or Tag(_HERE), found, thresholds, viewer)
     except SearchError:
@@ -192,7 +201,8 @@ def _values(name: str, value: str, thresholds: Thresholds, viewer: Viewer) -> li
     field = FIELDS[name]
     if field.takes_tag:
         confidence = name == "ai" and "," in value  # the name before it is written
-        return [_of_tag(each, name) for each in _tags(value, thresholds)] if value and not confidence else []
+        found = _tags(value, thresholds, _CATEGORIES.get(name)) if value and not confidence else []
+        return [_of_tag(each, name) for each in found]
     head, comma, begun = value.rpartition(",") if name in _LISTED else ("", "", value)
     words = dict.fromkeys([*field.words, *words_of(name, viewer, value)])
     found = [word for word in words if word.lower().startswith(begun) and word not in head.split(",")]
@@ -224,42 +234,49 @@ def _of_tag(found: _Found, name: str = "") -> _Candidate:
 # A tag whose name is an alias now has no posts of its own.
 _TAGS = (
     "select t.id, null from tag t"
-    " where not t.deprecated and not exists (select from tag_alias a where a.name = t.name) and "
+    " where not t.deprecated and t.category = any(%(categories)s)"
+    " and not exists (select from tag_alias a where a.name = t.name) and "
 )
 _BEGINS = _TAGS + "t.name like %(prefix)s order by post_count desc limit %(limit)s"
 _WITH_WORD = _TAGS + "t.name like %(word)s order by post_count desc limit %(limit)s"
 _WITH_ALIAS = (
     "select t.id, a.name from tag_alias a join tag t on t.id = a.tag_id"
-    " where not t.deprecated and a.name like %(prefix)s order by post_count desc limit %(limit)s"
+    " where not t.deprecated and t.category = any(%(categories)s) and a.name like %(prefix)s"
+    " order by post_count desc limit %(limit)s"
 )
 _ALIKE = _TAGS + "t.name %% %(typed)s order by similarity(name, %(typed)s) desc, post_count desc limit %(limit)s"
 _NEW = _TAGS + "t.id > %(newest)s and (t.name like %(prefix)s or t.name like %(word)s) limit %(limit)s"
 
 
-def _tags(word: str, thresholds: Thresholds) -> list[_Found]:
+def _tags(word: str, thresholds: Thresholds, category: int | None = None) -> list[_Found]:
     """Tags for a word: beginning so, then an alias that does, then with such a word inside, then alike."""
     known = lexicon.current() if "*" not in word else None
     if known is None:
-        found = _merged([_asked(way, word) for way in (_BEGINS, _WITH_ALIAS, _WITH_WORD)], thresholds)
+        found = _merged([_asked(way, word, category) for way in (_BEGINS, _WITH_ALIAS, _WITH_WORD)], thresholds)
     else:
-        new = _asked(_NEW, word, known.newest)
+        new = _asked(_NEW, word, category, known.newest)
         ways = (known.begins, known.with_alias, known.with_word)
-        found = _merged([*(way(word, _COUNTED) for way in ways), new], thresholds)
+        found = _merged([*(way(word, _COUNTED, category) for way in ways), new], thresholds)
     if len(found) < _ENOUGH and len(word) > 2:
-        hits = _asked(_ALIKE, word) if known is None else known.alike(word, _COUNTED)
+        hits = _asked(_ALIKE, word, category) if known is None else known.alike(word, _COUNTED, category)
         alike = {each.id: each for each in _merged([hits], thresholds)}
         seen = {each.id for each in found}
         found += [alike[tag_id] for tag_id, _ in hits if tag_id in alike and tag_id not in seen]
     return found
 
 
-def _asked(statement: str, word: str, newest: int = 0) -> list[Hit]:
+def _asked(statement: str, word: str, category: int | None, newest: int = 0) -> list[Hit]:
     stem = like_pattern(word)
-    prefix = stem if "*" in word else stem + "%"
+    asked = {
+        "prefix": stem if "*" in word else stem + "%",
+        "word": rf"%\_{stem}%",
+        "typed": word,
+        "categories": [*_CATEGORIES.values()] if category is None else [category],
+        "limit": _POOL,
+        "newest": newest,
+    }
     with connection.cursor() as cursor:
-        cursor.execute(
-            statement, {"prefix": prefix, "word": rf"%\_{stem}%", "typed": word, "limit": _POOL, "newest": newest}
-        )
+        cursor.execute(statement, asked)
         return cursor.fetchall()
 
 

@@ -186,6 +186,27 @@ def test_what_finds_nothing_is_not_suggested(tags):
     assert "rating:general" not in _labels("rating:e rating:g")
 
 
+@pytest.mark.parametrize("name", ["ai", "human", "rejected"])
+def test_who_said_what_of_a_tag_is_counted_by_itself(tags, name):
+    Tag.objects.filter(name="blue_hair").update(histogram=_histogram(1, 7), post_count=8)
+    found = _counted_as(f"{name}:blue_h")
+    assert f"{name}:blue_hair" in found
+    assert found == {text: search.count(text, HALF).number for text in found}
+    Verdict.objects.all().delete()
+    assert bool(_labels(f"{name}:blue_h")) == (name == "ai")
+
+
+def test_a_category_offers_its_own_tags_however_rare(tags):
+    Tag.objects.bulk_create(
+        [Tag(name=f"wa{number}", post_count=900, histogram=_histogram(0, 900)) for number in range(50)]
+    )
+    lexicon.forget()
+    assert _labels("artist:wa") == ["artist:wada"]
+    assert _labels("artist:100%_or") == ["artist:100%_orange"]
+    assert _labels("copyright:wad") == _labels("artist:azu") == []
+    assert _labels("general:azu") == ["general:azure_hair"]
+
+
 def test_a_misspelt_word_before_does_not_hide_what_may_follow(tags):
     Tag.objects.filter(name="blue_hair").update(histogram=_histogram(1, 7), post_count=8)
     assert [each.count for each in search.suggest("sloo blue_h", HALF)][0] == 7
