@@ -47,6 +47,7 @@ const KEYS = {
 };
 
 document.addEventListener("keydown", (event) => {
+  if (event.isComposing) return; // Escape is the input method's
   const typing = event.target.closest?.(FIELDS);
   if (typing && event.key === "Escape" && !event.defaultPrevented) typing.blur(); // the first one closes the suggestions
   if (typing || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;

@@ -57,12 +57,28 @@ class Combobox {
     form.append(this.list);
     Object.assign(this.input, { role: "combobox", ariaAutoComplete: "list", ariaExpanded: "false" });
     this.input.setAttribute("aria-controls", this.list.id);
-    this.input.addEventListener("input", () => this.askSoon());
+    this.input.addEventListener("input", () => this.typed());
+    for (const kind of ["keyup", "click"]) this.input.addEventListener(kind, () => this.follow());
     this.input.addEventListener("keydown", (event) => this.key(event));
     this.input.addEventListener("blur", () => this.close());
     form.addEventListener("submit", () => this.close()); // an answer on its way would open over the next word
     this.list.addEventListener("mousedown", (event) => event.preventDefault()); // keep the focus
     this.list.addEventListener("click", (event) => this.take(event.target.closest("li")));
+  }
+
+  typed() {
+    if (!this.one && /\s$/.test(this.input.value.slice(0, this.input.selectionStart))) this.close(); // the word is done
+    this.askSoon();
+  }
+
+  /** What was suggested for one word is nothing for another that the cursor went to. */
+  follow() {
+    if (!this.one && !this.list.hidden && this.left()) this.close();
+  }
+
+  /** Whether the cursor left the place that was asked about; typing asks again by itself. */
+  left() {
+    return this.input.value === this.asked.value && this.input.selectionStart !== this.asked.cursor;
   }
 
   askSoon() {
@@ -73,6 +89,7 @@ class Combobox {
   async ask() {
     this.request?.abort();
     this.request = new AbortController();
+    this.asked = { value: this.input.value, cursor: this.input.selectionStart };
     const url = new URL(this.form.dataset.suggest, location.href);
     url.search = new URLSearchParams(this.question());
     try {
@@ -91,7 +108,7 @@ class Combobox {
   }
 
   show(suggestions) {
-    if (document.activeElement !== this.input) return;
+    if (document.activeElement !== this.input || (!this.one && this.left())) return;
     this.list.replaceChildren(...suggestions.map((each, i) => option(each, `${this.list.id}-${i}`)));
     this.list.hidden = suggestions.length === 0;
     this.input.ariaExpanded = String(!this.list.hidden);
