@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from gallery.search.fields import is_metatag
+from gallery.search.fields import FIELDS, is_metatag
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,16 @@ def leaves(node: Node) -> Iterator[Leaf]:
 
 
 def terms(node: Node) -> int:
-    """How many terms a tree has, as limits count them."""
-    return sum(WILDCARD_TERMS if isinstance(leaf, Wildcard) else 1 for leaf in leaves(node))
+    """How many terms a tree has, as limits count them.
+
+    An order, a limit and a seed are none, of which there is one each at most: those of a list's links come on top.
+    """
+    return sum(WILDCARD_TERMS if isinstance(leaf, Wildcard) else not is_shape(leaf) for leaf in leaves(node))
+
+
+def is_shape(node: Node) -> bool:
+    """Whether it orders or limits the whole list, and is no condition."""
+    return isinstance(node, Metatag) and FIELDS[node.name].shape
 
 
 def rewritten(node: Node, change: Callable[[Leaf], Node]) -> Node:

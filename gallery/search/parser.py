@@ -36,6 +36,7 @@ from gallery.search.nodes import (
     any_of,
     inside,
     is_profile,
+    is_shape,
     leaves,
     none_of,
     terms,
@@ -91,7 +92,7 @@ def _check_shape(tree: Node) -> None:
     top = tree.children if not isinstance(tree, Or | Leaf) and hasattr(tree, "children") else (tree,)
     seen: set[str] = set()
     for leaf in leaves(tree):
-        if not isinstance(leaf, Metatag) or not FIELDS[leaf.name].shape:
+        if not is_shape(leaf):
             continue
         if not any(leaf is node for node in top):
             raise SearchError(

@@ -13,9 +13,8 @@ from gallery.profiles import Thresholds
 from gallery.search.compiler import Query, prepare, tag_names
 from gallery.search.counts import Count, count_each
 from gallery.search.errors import SearchError
-from gallery.search.fields import FIELDS
 from gallery.search.names import Names
-from gallery.search.nodes import Metatag, Node, all_of, is_profile, to_text, top
+from gallery.search.nodes import Metatag, Node, all_of, is_profile, is_shape, to_text, top
 from gallery.search.parser import parse
 from gallery.search.scopes import Viewer
 
@@ -39,7 +38,7 @@ def remedies(text: str, thresholds: Thresholds, *, viewer: Viewer = None, names:
     """
     tree, names = parse(text), (names or Names()).quietly()
     names.add(tag_names(tree))
-    terms = [node for node in top(tree) if not (isinstance(node, Metatag) and FIELDS[node.name].shape)]
+    terms = [node for node in top(tree) if not is_shape(node)]
     terms = terms[:_TRIED] if len(terms) > 1 else []
     fewer = [Remedy(to_text(all_of(n for n in top(tree) if n is not term)), without=to_text(term)) for term in terms]
     single = [Remedy(to_text(term), alone=to_text(term)) for term in terms if not is_profile(term)]

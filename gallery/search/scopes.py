@@ -16,7 +16,6 @@ from gallery import profiles
 from gallery.index import indexing
 from gallery.models import Post, PostStatus, SavedSearch, typed_name
 from gallery.search.errors import SearchError, did_you_mean, nearest
-from gallery.search.fields import FIELDS
 from gallery.search.nodes import (
     Leaf,
     Metatag,
@@ -26,6 +25,7 @@ from gallery.search.nodes import (
     any_of,
     inside,
     is_profile,
+    is_shape,
     leaves,
     rewritten,
     terms,
@@ -131,7 +131,7 @@ def _meant(value: str, saved: dict[str, list[str]], note: Note) -> Node:
 
 def without_shape(tree: Node) -> Node:
     """The conditions of a search alone, without its order and limit."""
-    return all_of(node for node in top(tree) if not (isinstance(node, Metatag) and FIELDS[node.name].shape))
+    return all_of(node for node in top(tree) if not is_shape(node))
 
 
 # status:deleted

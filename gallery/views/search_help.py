@@ -12,9 +12,9 @@ from gallery.search.orders import ONE_WAY, TWO_WAYS
 from gallery.search.parser import MAX_DEPTH, MAX_TERMS
 
 _LIMITS = (
-    f"A search has at most {MAX_TERMS} terms in groups at most {MAX_DEPTH} deep, a wildcard counts as"
-    f" {WILDCARD_TERMS} and stands for the {WILDCARD_TAGS} most used tags that match, a page shows at most {MAX_LIMIT}"
-    " posts, and a search may take three seconds. Whatever is cut is said above the posts."
+    f"A search has at most {MAX_TERMS} terms beside order: and limit:, in groups at most {MAX_DEPTH} deep, a wildcard"
+    f" counts as {WILDCARD_TERMS} and stands for the {WILDCARD_TAGS} most used tags that match, a page shows at most"
+    f" {MAX_LIMIT} posts, and a search may take three seconds. Whatever is cut is said above the posts."
 )
 
 # Title, a note, and (example, what it finds).

@@ -143,6 +143,13 @@ def test_what_was_picked_by_chance_stays_picked_in_its_links(world, text):
         assert search.neighbours(page.text, HALF, post_id) == (before, after)
 
 
+@pytest.mark.parametrize("chance", ["random:6", "random:6 order:width limit:5", "order:random"])
+def test_the_links_of_a_search_with_as_many_terms_as_it_may_have_lead_on(world, chance):
+    text = " ".join([chance, *(f"-width:{number}" for number in range(100))])
+    page = search.find(text, HALF)
+    assert page.post_ids and search.find(page.text, HALF).post_ids == page.post_ids
+
+
 def test_a_seed_decides_what_is_left_to_chance(world):
     shuffled = search.find("order:random_7", HALF, limit=99).post_ids
     assert search.find("randseed:7 order:random", HALF, limit=99).post_ids == shuffled

@@ -183,6 +183,7 @@ def test_terms_know_where_they_stand():
             60,
             2,
         ),
+        ("a " * 100 + "order:id -b", "The search has more than 100 terms: take some out.", 210, 1),
         ("a" * 4001, "The search is longer than 4,000 characters: shorten it.", 4000, 1),
     ],
 )
