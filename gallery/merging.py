@@ -13,7 +13,7 @@ from django.db import connection, models, transaction
 
 from gallery import locking, tagging
 from gallery.index import indexing
-from gallery.models import THUMBNAIL_SIZES, Category, Post, PostStatus, Verdict
+from gallery.models import THUMBNAIL_SIZES, Category, Edit, Post, PostStatus, Verdict
 
 
 class Choice(models.TextChoices):
@@ -84,7 +84,7 @@ def _merge(post: Post, twin: Post, user: AbstractBaseUser) -> Outcome:
     gone = twin if kept == post else post
     _give_verdicts(gone, kept)
     Post.objects.filter(parent=gone).exclude(pk=kept.pk).update(parent=kept)
-    kept.source, kept.credit = kept.source or gone.source, kept.credit or gone.credit
+    _give_details(gone, kept, user)
     if kept.parent_id == gone.pk:
         kept.parent_id = gone.parent_id
     kept.save(update_fields=["source", "credit", "parent"])
@@ -98,7 +98,8 @@ def _merge(post: Post, twin: Post, user: AbstractBaseUser) -> Outcome:
 def take_apart(post: Post) -> None:
     """Undo a merge on the row of the one that went: whoever got verdicts from it, or through it, gives them back.
 
-    Its source, credit and children stay with the other post: which of them came from here is not noted.
+    Its children stay with the other post: which of them came from here is not noted. So do its source and credit, each
+    of them an edit of that post, which can be undone there.
     """
     path = _locked_path(post)
     if not path:  # taken apart meanwhile
@@ -168,6 +169,18 @@ def _remove(sha256: str, paths: list[str]) -> None:
     if not Post.objects.filter(sha256=sha256).exists():
         for path in paths:
             default_storage.delete(path)
+
+
+def _give_details(gone: Post, kept: Post, user: AbstractBaseUser) -> None:
+    """What is known of one and not of the other is said of that, too, each an edit of it; the caller stores it."""
+    given = {
+        detail: getattr(gone, detail)
+        for detail in (Edit.Detail.SOURCE, Edit.Detail.CREDIT)
+        if getattr(gone, detail) and not getattr(kept, detail)
+    }
+    for detail, text in given.items():
+        setattr(kept, detail, text)
+    Edit.objects.bulk_create(Edit(post=kept, user=user, detail=detail, after=text) for detail, text in given.items())
 
 
 def _give_verdicts(gone: Post, kept: Post) -> None:

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection, transaction
 from PIL import Image
 
-from gallery import correcting, merging, uploading
+from gallery import correcting, editing, merging, uploading
 from gallery.index import indexing
 from gallery.merging import Choice
 from gallery.models import THUMBNAIL_SIZES, Category, Post, PostStatus, TagIndex, Verdict
@@ -141,6 +141,20 @@ def test_another_persons_post_stays_whatever_its_size(first):
     assert send(800, stranger).post == first
     staff = make_user(is_staff=True)
     assert send(900, staff, near=Choice.MERGE).post.width == 900
+
+
+@pytest.mark.parametrize(("width", "kept_source"), [(800, "https://example.org/first"), (200, "https://example.org/2")])
+def test_what_a_merge_says_of_the_post_is_an_edit_that_can_be_undone(first, member, width, kept_source):
+    Post.objects.filter(pk=first.pk).update(source="" if width < 400 else "https://example.org/first", credit="Jane")
+    held = send(width, member, source="https://example.org/2" if width < 400 else "", credit="John").post
+    kept = merging.decide(held, Choice.MERGE, member).kept
+    assert kept == (held if width > 400 else first)
+    (change,) = editing.changes(Post.objects.get(pk=kept.pk))
+    edit = change.edit
+    assert change.stands and (edit.user, edit.detail, edit.before, edit.after) == (member, "source", "", kept_source)
+    editing.undo(edit, member)
+    kept.refresh_from_db()
+    assert (kept.source, kept.credit) == ("", "John" if width > 400 else "Jane")
 
 
 def test_a_rating_is_merged_only_where_there_is_none(first, member):
