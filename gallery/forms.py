@@ -24,6 +24,9 @@ class PictureForm(forms.Form):
         required=False, choices=[(uploading.ASK, "ask me"), *merging.Choice.choices], label="Pictures like one here"
     )
 
+    def clean_source(self) -> str:
+        return _source(self.cleaned_data["source"])
+
     def clean_near(self) -> str:
         return self.cleaned_data["near"] or uploading.ASK
 
@@ -67,10 +70,7 @@ class EditForm(forms.Form):
         text = self.cleaned_data["source"]
         if "source" not in self.changed_data:
             return text
-        text = " ".join(text.split())
-        if text.lower().startswith(("http:", "https:")) and not _is_address(text):
-            raise forms.ValidationError("Write the whole address, as https://example.org/picture, without spaces.")
-        return _of_length(text, "A source", SOURCE_MOST)
+        return _of_length(_source(text), "A source", SOURCE_MOST)
 
     def clean_credit(self) -> str:
         text = self.cleaned_data["credit"].replace("\r\n", "\n")
@@ -92,6 +92,16 @@ class EditForm(forms.Form):
             if name in self.errors:
                 self.fields[name].widget.attrs["autofocus"] = True
                 return
+
+
+def _source(text: str) -> str:
+    """A source as it is kept, in one line; an address that leads nowhere is none."""
+    text = " ".join(text.split())
+    if text.lower().startswith(("http:", "https:")) and not _is_address(text):
+        raise forms.ValidationError(
+            "Write the whole address of the source, as https://example.org/picture, without spaces."
+        )
+    return text
 
 
 def _is_address(text: str) -> bool:

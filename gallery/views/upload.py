@@ -37,6 +37,7 @@ class Row:
     post: Post | None = None
     created: bool = False
     refusal: str = ""
+    again: bool = False  # what was wrong stands beside the file, which can be sent again once it is mended
     twin: Post | None = None  # what it is nearly a copy of
     gone: Post | None = None  # what was merged into `post`
     stays: Post | None = None  # which of the two a merge would keep
@@ -88,7 +89,7 @@ def _upload(request: HttpRequest) -> HttpResponse:
         return _answer(request, [_held_row(post, request) for post in merging.held_by(request.user)[:_HELD_MOST]], form)
     if not form.is_valid():
         refusal = " ".join(error for errors in form.errors.values() for error in errors)
-        return _answer(request, [Row("The upload", refusal=refusal)], form)
+        return _answer(request, [Row("The upload", refusal=refusal, again=True)], form)
     rows = [_take(file, request, form.cleaned_data) for file in request.FILES.getlist("files")]
     limit = f"The file is too large: send one of at most {settings.UPLOAD_MAX_MB} MB."
     rows += [Row(name, refusal=limit) for name in request.too_large]

@@ -146,6 +146,7 @@ function answered(item, request) {
   htmx.process(result);
   showStored(item, result.querySelector("[data-post]"));
   countHeld();
+  if (result.querySelector("[data-again]")) return finish(item, "failed");
   return finish(item, request.status === 200 ? "done" : "refused");
 }
 

@@ -47,6 +47,18 @@ def test_one_file_from_the_script_answers_with_its_row(member):
     assert (post.uploader, post.source, post.file_name) == (member.user, "https://example.org/1", "a cat.png")
 
 
+@pytest.mark.parametrize("source", ["https://", "http:example.org", "https://example.org/a picture", "http://["])
+def test_a_source_that_leads_nowhere_is_refused_as_where_it_is_edited(member, source):
+    for htmx in (True, False):
+        answer = send(member, picture(), source=source, credit="Jane", htmx=htmx)
+        page = answer.content.decode()
+        assert answer.status_code == 400 and "Write the whole address of the source" in page
+        assert htmx or (f'value="{source}"' in page and 'value="Jane"' in page)
+    assert not Post.objects.exists()
+    send(member, picture(), source=" a  book ")
+    assert Post.objects.get().source == "a book"
+
+
 def test_a_copy_shows_the_post_that_is_here(member):
     send(member, picture())
     answer = send(member, picture())
@@ -185,3 +197,18 @@ def test_no_folder_is_offered_where_the_browser_takes_none(member, page, live_se
     bring_in(member, page, live_server.url).goto(f"{live_server.url}/upload/")
     expect(page.locator("#upload-form")).to_be_visible()
     expect(page.get_by_text("Choose a folder")).to_be_hidden()
+
+
+@pytest.mark.browser
+@pytest.mark.django_db(transaction=True)
+def test_a_file_is_sent_again_once_its_source_is_mended(member, page, live_server, expected_errors):
+    expected_errors += ["400"]
+    bring_in(member, page, live_server.url).goto(f"{live_server.url}/upload/")
+    page.get_by_text("Source and credit for all of them").click()
+    page.get_by_label("Source").fill("https://")
+    page.locator("#files").set_input_files([{"name": "a.png", "mimeType": "image/png", "buffer": picture().read()}])
+    expect(page.get_by_role("alert").first).to_contain_text("Write the whole address of the source")
+    page.get_by_label("Source").fill("https://example.org/1")
+    page.get_by_role("button", name="Try the failed ones again").click()
+    expect(page.locator("#upload-words")).to_have_text("1 of 1 sent")
+    assert Post.objects.get().source == "https://example.org/1"
