@@ -19,7 +19,7 @@ def tag_count(*categories: Category) -> Field:
     """How many tags of these categories are on for the profile."""
 
     def condition(ranges: Ranges, context: Context) -> Predicate:
-        return Condition(on_count_within(context.thresholds, categories, ranges))
+        return Condition(on_count_within(context.thresholds, categories, ranges, context.known))
 
     return Field(partial(read_ranges, reader=values.whole), condition)
 

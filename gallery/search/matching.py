@@ -35,10 +35,11 @@ def conditions(trees: Sequence[Node], thresholds: Thresholds, *, viewer: Viewer 
     names = Names()
     whole = [expanded(tree, viewer, names.note) for tree in trees]
     names.add({name for tree in whole for name in tag_names(tree)})
+    context = Context(names, thresholds, viewer)
     found: list[Predicate | SearchError] = []
     for tree in whole:
         try:
-            found.append(resolve(tree, scoped(tree, Context(names, thresholds, viewer))))
+            found.append(resolve(tree, scoped(tree, context)))
         except SearchError as error:
             found.append(error)
     return Conditions(found, [by_own_names(tree, names) for tree in trees], names.notes)

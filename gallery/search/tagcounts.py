@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from django.db import connection
@@ -17,6 +17,10 @@ from gallery.search.values import Range, Ranges, Sql, all_sql, any_sql
 VERDICT_COUNT = "(select count(*) from verdict v where v.post_id = i.post_id)"
 NO_BYTE = 256  # what no tag reaches
 _STALE_SECONDS = 60  # a new category of a tag takes so long to count
+# Bytes of tags that one search sends to the database, if more than one term of it wants them: sending a megabyte takes
+# a twentieth of a second, which no statement's time limits.
+_SENT_MOST = 4 << 20
+_SENT = "bytes of tags"
 
 
 class _Categories(NamedTuple):
@@ -45,13 +49,15 @@ def on_count(thresholds: Thresholds, categories: Sequence[Category], most: int |
 
     Of more than `most`, so many: counting stops there.
     """
-    counting = _counting(thresholds, categories, most)
+    counting = _counting(_surpassed(thresholds, categories), most)
     return Sql(f"({counting.text})", counting.params)
 
 
-def on_count_within(thresholds: Thresholds, categories: Sequence[Category], ranges: Ranges) -> Sql:
-    """Whether that number lies within one of these ranges of whole numbers."""
-    counting = _counting(thresholds, categories, max(1, *map(_told_by, ranges)))
+def on_count_within(
+    thresholds: Thresholds, categories: tuple[Category, ...], ranges: Ranges, known: dict[Any, Any]
+) -> Sql:
+    """Whether that number lies within one of these ranges of whole numbers; `known` is what the search keeps."""
+    counting = _counting_once_more(thresholds, categories, max(1, *map(_told_by, ranges)), known)
     within = any_sql([each.sql("c.number") for each in ranges])
     found = Sql(f"(select {within.text} from ({counting.text}) c)", within.params + counting.params)
     least = min(0 if each.low is None else each.low for each in ranges)
@@ -64,19 +70,48 @@ def _told_by(range_: Range) -> int:
     return low if range_.high is None else max(low, range_.high + range_.high_in)
 
 
-def _counting(thresholds: Thresholds, categories: Sequence[Category], most: int | None) -> Sql:
-    # The byte that each tag has to surpass goes along: reading every tag's category would cost ten times as much.
+def _counting_once_more(
+    thresholds: Thresholds, categories: tuple[Category, ...], most: int, known: dict[Any, Any]
+) -> Sql:
+    """Counting for one of a search's terms. The bytes of its tags are worked out once, and sent a few times at most."""
+    key = ("surpassed", categories, thresholds)
+    if key not in known:
+        known[key] = _surpassed(thresholds, categories)
+    sent = known.get(_SENT, 0)
+    if sent and sent + len(known[key]) > _SENT_MOST:
+        return _counting_by_looking_up(thresholds, categories, most)
+    known[_SENT] = sent + len(known[key])
+    return _counting(known[key], most)
+
+
+def _surpassed(thresholds: Thresholds, categories: Sequence[Category]) -> bytes:
+    """The byte that each tag has to surpass, by tag id, and behind the newest what none surpasses."""
     with connection.cursor() as cursor:
         cursor.execute("select coalesce(max(id), 0) from tag")
         least = least_bytes(cursor.fetchone()[0], categories, thresholds)
-    surpassed = np.append(least, NO_BYTE) - 1
+    return (np.append(least, NO_BYTE) - 1).astype(np.uint8).tobytes()
+
+
+def _counting(surpassed: bytes, most: int | None) -> Sql:
+    # What each tag has to surpass goes along: reading every tag's category would cost ten times as much.
     # Series in a select list are made one by one, so that the limit stops them; in `from`, all would be made first.
+    limit = "" if most is None else f" limit {most:d}"
     text = (
         "select count(*) as number from (select from (select unnest(i.tag_ids) as tag_id,"
         " generate_subscripts(i.tag_ids, 1) as place) u where get_byte(i.confidences, u.place)"
-        f" > get_byte(%s::bytea, least(u.tag_id, {len(least):d})){'' if most is None else f' limit {most:d}'}) x"
+        f" > get_byte(%s::bytea, least(u.tag_id, {len(surpassed) - 1:d})){limit}) x"
     )
-    return Sql(text, (surpassed.astype(np.uint8).tobytes(),))
+    return Sql(text, (surpassed,))
+
+
+def _counting_by_looking_up(thresholds: Thresholds, categories: Sequence[Category], most: int) -> Sql:
+    """The same, slower, with nothing but a text."""
+    listed = ", ".join(f"{category:d}" for category in categories)
+    return Sql(
+        "select count(*) as number from (select from unnest(i.tag_ids) with ordinality u (tag_id, place)"
+        f" join tag t on t.id = u.tag_id where t.category in ({listed})"
+        f" and get_byte(i.confidences, u.place::int) >= {byte_sql(thresholds, categories)} limit {most:d}) x"
+    )
 
 
 def least_bytes(newest: int, categories: Sequence[Category], thresholds: Thresholds) -> np.ndarray:

@@ -78,6 +78,27 @@ def test_tags_are_counted_only_as_far_as_the_number_matters():
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("most", [1 << 20, 1])
+def test_a_search_for_many_numbers_of_tags_sends_their_bytes_a_few_times_at_most(most, monkeypatch):
+    """With millions of tags, a hundred times would take a minute."""
+    monkeypatch.setattr(tagcounts, "_SENT_MOST", most)
+    tags = {make_tag("hat"): 0.9, make_tag("cat"): 0.4, make_tag("dog"): 0.6, make_tag("wada", Category.ARTIST): 0.9}
+    post, other = make_post(), make_post()
+    predict(post, make_release(), tags)
+    indexing.rebuild([post.pk, other.pk])
+    strict = Thresholds(127, {int(Category.GENERAL): 100}, {next(iter(tags)).pk: 250})
+    terms = [f"-gentags:{number}" for number in (0, 1, 3, 4)]
+    with CaptureQueriesContext(connection) as asked:
+        found = search.find(" ".join(["gentags:2..", *terms, "gentags:<3 arttags:>0,9 tagcount:3"]), strict).post_ids
+    assert found == [post.pk]
+    [statement] = [query["sql"] for query in asked if "unnest(i.tag_ids)" in query["sql"]]
+    assert (statement.count("least(u.tag_id"), statement.count("join tag t")) == ((8, 0) if most > 1 else (1, 7))
+    assert sum("max(id)" in query["sql"] for query in asked) <= 4  # for three kinds, and once to read tags
+    assert search.find("gentags:3 tagcount:4", Thresholds(127, {int(Category.GENERAL): 100}, {})).post_ids == [post.pk]
+    assert search.find("gentags:0 tagcount:0 arttags:..0", strict).post_ids == [other.pk]
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     "text", ["gentags:2", "gentags:>1", "gentags:2..3", "gentags:<3,9..", "arttags:1", "-gentags:<2"]
 )
