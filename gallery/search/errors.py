@@ -41,8 +41,9 @@ class PageError(SearchError):
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that `word` was most likely meant to be."""
-    found = difflib.get_close_matches(word.lower(), list(known), 1, 0.6)
-    return found[0] if found else None
+    written = {each.lower(): each for each in known}
+    found = difflib.get_close_matches(word.lower(), written, 1, 0.6)
+    return written[found[0]] if found else None
 
 
 def did_you_mean(near: str | None) -> str:

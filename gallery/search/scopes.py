@@ -112,7 +112,9 @@ def _meant(value: str, saved: dict[str, list[str]], note: Note) -> Node:
     queries = saved.get(name, [])
     if not queries and name == "all":
         queries = [query for some in saved.values() for query in some]
-    if not queries:
+    if not saved:
+        note("You have no saved searches yet: Save, above the posts of a search, keeps one.")
+    elif not queries:
         note(f"You have no saved search called {value}.{did_you_mean(nearest(name, saved))}")
     trees, found = [], 0
     for query in queries:

@@ -105,8 +105,17 @@ def test_a_saved_search_that_is_not_there_finds_nothing_and_says_so(world):
     _save(anna, "hair", "blue_hair")
     page = search.find("search:hiar", HALF, viewer=anna)
     assert (page.post_ids, page.notes) == ([], ["You have no saved search called hiar. Did you mean hair?"])
+    page = search.find("search:all", HALF, viewer=User.objects.get(username="Bert_x"))
+    assert (page.post_ids, page.notes[0][:32]) == ([], "You have no saved searches yet: ")
     page = search.find("search:hair", HALF)
     assert (page.post_ids, page.notes) == ([], ["Saved searches belong to an account: sign in to use search:."])
+
+
+def test_a_misspelt_person_is_put_right_whatever_the_case(world):
+    Post.objects.update(uploader=User.objects.get(username="Bert_x"))
+    for text in ("user:bret_x", "user:BERTX", "judge:Bret_x"):
+        page = search.find(text, HALF)
+        assert page.post_ids == [] and page.notes[0].endswith("Did you mean Bert_x?"), text
 
 
 def test_saved_searches_that_cannot_be_used_are_named(world):

@@ -22,3 +22,4 @@ def test_every_example_of_the_help_is_a_search(example):
 def test_the_help_is_for_everybody():
     text = Client().get("/searches/help/").content.decode()
     assert "ai:smile,&gt;90%" in text and 'href="/?q=-long_hair"' in text and "favgroup:" in text
+    assert '<span class="word">-human:smile</span>' in text  # a line never ends between - and the tag
