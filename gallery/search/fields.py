@@ -48,7 +48,11 @@ _RATING_WORDS = {
     "none": None,
 }
 _FILE_TYPES = ("jpg", "png", "gif", "webp", "avif")
-_OTHER_FILE_TYPES = ("mp4", "webm", "swf", "zip")  # Danbooru's
+# Danbooru's, which no post has here.
+_OTHER_FILE_TYPES = ("mp4", "webm", "swf", "zip")
+_OTHER_STATUS = ("pending", "flagged", "appealed", "banned", "modqueue", "unmoderated")
+_OTHER_IS = ("wiki_image", *_OTHER_FILE_TYPES, *_OTHER_STATUS)
+_OTHER_HAS = ("appeals", "flags", "replacements", "comments", "commentary", "notes", "pools")
 _DAYS = ("today", "yesterday")
 _PEOPLE = 1000  # names that a misspelt one is compared with
 _EVERY = frozenset(Rating) | {None}
@@ -102,8 +106,9 @@ def _file_name(text: str, context: Context) -> Predicate:
     named = _FILE_NAME.condition(text, context)
     if getattr(context.viewer, "is_staff", False):
         return named
-    context.names.note("File names are known to the staff and to who uploaded them: yours were searched.")
     uploader = getattr(context.viewer, "pk", None) or 0
+    remedy = "yours were searched" if uploader else "sign in first"
+    context.names.note(f"File names are known to the staff and to who uploaded them: {remedy}.")
     return both([named, Condition(Sql("coalesce(p.uploader_id = %s, false)", (uploader,)))])
 
 
@@ -215,7 +220,7 @@ def _of_types(found: tuple[str, ...], context: Context) -> Predicate:
 
 _STATUS: dict[str, Predicate] = {
     **dict.fromkeys(("active", "any", "all"), EVERY_POST),
-    **dict.fromkeys(("deleted", "pending", "flagged", "appealed", "banned", "modqueue", "unmoderated"), NOTHING),
+    **dict.fromkeys(("deleted", *_OTHER_STATUS), NOTHING),
 }
 _IS: dict[str, Predicate] = {
     "animated": Condition(Sql("p.animated")),
@@ -226,7 +231,7 @@ _IS: dict[str, Predicate] = {
     **{ext: _file_type(ext) for ext in (*_FILE_TYPES, "jpeg")},
     "parent": HAS_CHILD,
     "child": HAS_PARENT,
-    **dict.fromkeys(("wiki_image", *_OTHER_FILE_TYPES), NOTHING),
+    **dict.fromkeys(_OTHER_IS, NOTHING),
     **{word: predicate for word, predicate in _STATUS.items() if word not in ("any", "all")},
 }
 _HAS: dict[str, Predicate] = {
@@ -235,7 +240,7 @@ _HAS: dict[str, Predicate] = {
     "verdicts": VERDICT["any"],
     "parent": HAS_PARENT,
     **dict.fromkeys(("child", "children"), HAS_CHILD),
-    **dict.fromkeys(("appeals", "flags", "replacements", "comments", "commentary", "notes", "pools"), NOTHING),
+    **dict.fromkeys(_OTHER_HAS, NOTHING),
 }
 
 _FILE_NAME = _text("p.file_name", "the beginning of a file's name, or none")
@@ -280,9 +285,9 @@ FIELDS: dict[str, Field] = {
     "user": _USER,
     "uploader": _USER,
     "judge": Field(partial(something, "the name of a user, or none"), _judge, ("none", "any")),
-    "status": named(_status, tuple(_STATUS)),
-    "is": named(_is, tuple(_IS)),
-    "has": named(_has, tuple(_HAS)),
+    "status": named(_status, tuple(_STATUS), _OTHER_STATUS),
+    "is": named(_is, tuple(_IS), _OTHER_IS),
+    "has": named(_has, tuple(_HAS), _OTHER_HAS),
     "ai": Field(tag_and_confidence, predicted, tags=lambda value: (value[0],), takes_tag=True),
     "human": verdicts(True),
     "rejected": verdicts(False),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -47,11 +47,11 @@ class Field:
     offered: bool = True
 
 
-def choice(words: dict[str, Any], value: str) -> Any:
-    """The meaning of one word of a closed list."""
+def choice(words: dict[str, Any], value: str, unlisted: Container[str] = ()) -> Any:
+    """The meaning of one word of a closed list; a mistake is told which there are, without the `unlisted` ones."""
     word = value.lower()
     if word not in words:
-        listed = ", ".join(name for name in words if len(name) > 1)
+        listed = ", ".join(name for name in words if len(name) > 1 and name not in unlisted)
         raise BadValue(f"give one of {listed}.", nearest(word, words))
     return words[word]
 
@@ -72,9 +72,9 @@ def choices(predicates: dict[str, Predicate]) -> Field:
     return Field(partial(choice, predicates), lambda predicate, context: predicate, tuple(predicates))
 
 
-def named(condition: Callable[[str, Context], Predicate], words: tuple[str, ...]) -> Field:
-    """One word of a closed list, about which the condition asks the context."""
-    return Field(partial(choice, {word: word for word in words}), condition, words)
+def named(condition: Callable[[str, Context], Predicate], words: tuple[str, ...], absent: Container[str]) -> Field:
+    """One word of a closed list, about which the condition asks the context; the `absent` ones find nothing here."""
+    return Field(partial(choice, {word: word for word in words}, unlisted=absent), condition, words)
 
 
 def not_here(term: str, context: Context) -> Predicate:

@@ -87,6 +87,14 @@ def test_what_no_post_can_be_finds_nothing(world):
     assert search.find("filetype:jpg,mp4", HALF).post_ids == search.find("filetype:jpg", HALF).post_ids != []
 
 
+@pytest.mark.parametrize(("text", "listed"), [("is:x", "animated"), ("has:x", "children"), ("status:x", "deleted")])
+def test_only_what_can_be_found_is_told_to_a_mistake(text, listed):
+    with pytest.raises(search.SearchError, match=f"{listed}.*[.]$") as raised:
+        search.parse(text)
+    absent = {each.partition(":")[2] for each in HARMLESS} - {"mp4", "webm,swf"}
+    assert not [word for word in absent if f" {word}" in raised.value.message]
+
+
 def test_what_cannot_be_ordered_by_says_so(world):
     for text in NOT_ORDERED:
         page = search.find(text, HALF)

@@ -111,9 +111,14 @@ def test_a_saved_search_that_is_not_there_finds_nothing_and_says_so(world):
     assert (page.post_ids, page.notes) == ([], ["Saved searches belong to an account: sign in to use search:."])
 
 
+def test_a_visitor_is_told_to_sign_in_for_file_names(world):
+    told = [search.find("filename:a", HALF, viewer=who).notes[0] for who in (AnonymousUser(), User.objects.first())]
+    assert [note.rpartition(": ")[2] for note in told] == ["sign in first.", "yours were searched."]
+
+
 def test_a_misspelt_person_is_put_right_whatever_the_case(world):
     Post.objects.update(uploader=User.objects.get(username="Bert_x"))
-    for text in ("user:bret_x", "user:BERTX", "judge:Bret_x"):
+    for text in ("user:bret", "judge:Bret", "user:BERTX"):
         page = search.find(text, HALF)
         assert page.post_ids == [] and page.notes[0].endswith("Did you mean Bert_x?"), text
 
