@@ -22,7 +22,6 @@ def tags(db, request, monkeypatch) -> Iterator[dict[str, Tag]]:
     world = make_world(40, seed=126)
     if request.param == "in memory":
         monkeypatch.setattr(lexicon, "LARGE", 0)
-    monkeypatch.setattr(forecast, "_TIMEOUT_MS", 5_000)  # other programs may keep the cores busy
     lexicon.forget()
     yield world.tags
     lexicon.forget()
