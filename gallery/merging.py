@@ -181,6 +181,8 @@ def _give_details(gone: Post, kept: Post, user: AbstractBaseUser) -> None:
     for detail, text in given.items():
         setattr(kept, detail, text)
     Edit.objects.bulk_create(Edit(post=kept, user=user, detail=detail, after=text) for detail, text in given.items())
+    if given:
+        indexing.touch([kept.pk])
 
 
 def _give_verdicts(gone: Post, kept: Post) -> None:

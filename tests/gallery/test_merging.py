@@ -147,8 +147,10 @@ def test_another_persons_post_stays_whatever_its_size(first):
 def test_what_a_merge_says_of_the_post_is_an_edit_that_can_be_undone(first, member, width, kept_source):
     Post.objects.filter(pk=first.pk).update(source="" if width < 400 else "https://example.org/first", credit="Jane")
     held = send(width, member, source="https://example.org/2" if width < 400 else "", credit="John").post
+    before = TagIndex.objects.get(post=first).updated_at
     kept = merging.decide(held, Choice.MERGE, member).kept
     assert kept == (held if width > 400 else first)
+    assert TagIndex.objects.get(post=kept).updated_at > before
     (change,) = editing.changes(Post.objects.get(pk=kept.pk))
     edit = change.edit
     assert change.stands and (edit.user, edit.detail, edit.before, edit.after) == (member, "source", "", kept_source)
