@@ -90,7 +90,7 @@ def read_order(text: str) -> str:
     if word in ORDERS or re.fullmatch(r"random_[0-9]{1,9}", word):
         return word
     listed = f"{', '.join(TWO_WAYS)}, with _asc or _desc if you like, or {', '.join(ONE_WAY)}"
-    raise BadValue(f"give one of {listed}.", nearest(word, ORDERS))
+    raise BadValue(f"give one of {listed}.", nearest(word, OFFERED))
 
 
 @dataclass(frozen=True)

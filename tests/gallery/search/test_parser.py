@@ -206,6 +206,8 @@ def test_numbers_of_18_digits_and_leading_zeros_are_read(text, number):
 def test_a_wrong_order_names_the_right_one():
     with pytest.raises(SearchError, match="Did you mean filesize"):
         parse("order:filsize")
+    with pytest.raises(SearchError, match="Did you mean random[?]"):
+        parse("order:random_asc")  # no order:rank_asc, of which the site knows nothing
 
 
 @pytest.mark.parametrize(
