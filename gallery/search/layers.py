@@ -102,15 +102,15 @@ def named_tag(category: Category | None = None, aliased: bool = True) -> Field:
     """A tag by its whole name, of one category if one is given."""
 
     def condition(name: str, context: Context) -> Predicate:
-        known = context.names.find(name, aliased=aliased)
+        names = context.names
+        alias = None if aliased else names.aliases.get(name)
+        if alias:
+            names.note(f"{name} is an alias of {alias.name}: posts have that tag instead.")
+        known = names.tags.get(name) if alias else names.find(name)
         if known is None or category not in (None, known.category):
             if known:
-                context.names.note(f"{known.name} is no {category.label} tag but {Category(known.category).label}.")
+                names.note(f"{known.name} is no {category.label} tag but {Category(known.category).label}.")
             return NOTHING
-        if not aliased and name in context.names.aliases:
-            context.names.note(
-                f"{name} is an alias of {context.names.aliases[name].name}: posts have that tag instead."
-            )
         return on(known, context)
 
     return Field(_tag_name, condition, tags=lambda name: (name,), takes_tag=True)

@@ -87,11 +87,11 @@ class Names:
             histograms=self.histograms,
         )
 
-    def find(self, name: str, *, aliased: bool = True) -> Known | None:
+    def find(self, name: str) -> Known | None:
         """The tag called so, or the one it is an alias of; a missing one leaves a note."""
         known = self.tags.get(name)
         seen: set[str] = set()
-        while aliased and name in self.aliases and name not in seen:
+        while name in self.aliases and name not in seen:
             seen.add(name)
             known = self.aliases[name]
             name = known.name

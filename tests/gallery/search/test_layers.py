@@ -59,6 +59,9 @@ def test_a_tag_that_is_an_alias_now_says_where_its_posts_are():
     assert search.find("kitty", Thresholds(127)).post_ids == [post.pk]
     page = search.find("unaliased:kitty", Thresholds(127))
     assert (page.post_ids, page.notes) == ([], ["kitty is an alias of cat: posts have that tag instead."])
+    TagAlias.objects.create(name="cats", tag=cat)  # which never was a tag
+    page = search.find("unaliased:cats", Thresholds(127))
+    assert (page.post_ids, page.notes) == ([], ["cats is an alias of cat: posts have that tag instead."])
 
 
 @pytest.mark.django_db
