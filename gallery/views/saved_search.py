@@ -15,8 +15,14 @@ from gallery.saving import SavingError
 @member_only
 def saved_searches(request: HttpRequest) -> HttpResponse:
     """One's saved searches, and how many new posts each has."""
+    return _listed(request)
+
+
+def _listed(request: HttpRequest, refused: dict[str, object] | None = None) -> HttpResponse:
+    """The list; with a change that was `refused`, as it was typed."""
     rows = saving.news(request.user, profiles.resolve(profiles.chosen(request)))
-    return render(request, "searches/list.html", {"rows": rows, "most": SavedSearch.MOST})
+    context = {"rows": rows, "refused": refused}
+    return render(request, "searches/list.html", context, status=422 if refused else 200)
 
 
 @require_POST
@@ -39,12 +45,12 @@ def change_search(request: HttpRequest, pk: int) -> HttpResponse:
     """Rename a saved search or change what it asks."""
     row = get_object_or_404(SavedSearch, pk=pk, owner=request.user)
     thresholds = profiles.resolve(profiles.chosen(request))
+    query, name = request.POST.get("query", ""), request.POST.get("name", "")
     try:
-        saving.change(row, request.POST.get("query", ""), request.POST.get("name", ""), thresholds)
+        saving.change(row, query, name, thresholds)
     except SavingError as error:
-        messages.error(request, str(error))
-    else:
-        messages.success(request, f"The search {row.name} is changed.")
+        return _listed(request, {"pk": pk, "query": query, "name": name, "mistake": error})
+    messages.success(request, f"The search {row.name} is changed.")
     return redirect("saved_searches")
 
 

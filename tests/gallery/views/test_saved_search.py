@@ -131,7 +131,10 @@ def test_a_saved_search_is_renamed_changed_and_deleted(smile):
     url = f"/searches/{SavedSearch.objects.get().pk}/"
     client.post(url, {"name": "joy", "query": "smile order:id"})
     assert _rows(client) == [("joy", "smile order:id")]
-    assert "needs a term" in client.post(url, {"name": "joy", "query": "or"}, follow=True).content.decode()
+    refused = client.post(url, {"name": "much joy", "query": "smile (or"})
+    text = refused.content.decode()
+    assert refused.status_code == 422 and "needs a term" in text and "<details" in text.partition(" open>")[0]
+    assert 'value="much joy"' in text and 'value="smile (or"' in text  # what was typed is there to be mended
     assert _rows(client) == [("joy", "smile order:id")]
     client.post(f"{url}delete/")
     assert _rows(client) == []
