@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from gallery.profiles import Thresholds
@@ -25,6 +26,7 @@ from gallery.search.terms import Context
 from gallery.search.values import BadValue, Sql, all_sql
 
 TIMEOUT_MS = 3000
+LONGEST_RUN = 4  # words that may be one tag
 _NO_SCORES = "This site keeps nothing to order by {}: newest first instead."
 _CUT = (
     f"Only the newest {planner.MOST_WEIGHED:,} or so of these posts are put in this order:"
@@ -252,6 +254,7 @@ def prepare(
     whole = expanded(tree, viewer, names.note)
     source = with_deleted(whole, viewer, names.note) if asks_for_deleted(whole) else None
     names.add(tag_names(whole))
+    names.join(tag_runs(whole))
     try:
         context = scoped(whole, Context(names, thresholds, viewer, source is not None))
         predicate, thresholds = resolve(whole, context), context.thresholds
@@ -273,6 +276,14 @@ def newest_first(text: str) -> bool:
     shape = _Shape.of(parse(text))
     order = shape.ordered(Thresholds(1), 0)
     return not shape.like and order.by_id and order.descending
+
+
+def tag_runs(tree: Node) -> Iterator[tuple[str, ...]]:
+    """Names of tags that follow each other in a search, the longest runs first."""
+    for is_tag, nodes in groupby(top(tree), lambda node: isinstance(node, Tag)):
+        words = [node.name for node in nodes if isinstance(node, Tag)] if is_tag else []
+        for size in range(min(LONGEST_RUN, len(words)), 1, -1):
+            yield from (tuple(words[at : at + size]) for at in range(len(words) - size + 1))
 
 
 def tag_names(tree: Node) -> Iterator[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gallery.profiles import Thresholds
-from gallery.search.compiler import Query, prepare, tag_names
+from gallery.search.compiler import LONGEST_RUN, Query, prepare, tag_names
 from gallery.search.errors import PageError, SearchError
 from gallery.search.nodes import Leaf, Metatag, Node, Tag, all_of, rewritten, tag_text, to_text, top
 from gallery.search.orders import Cursor, Order, new_seed, order_named, stale_cursor
@@ -148,6 +148,7 @@ def _of_chance(node: Node) -> bool:
 def _corrected(query: Query) -> str:
     """The search with the names that were probably meant; nothing when all names are known."""
     near = query.names.near
+    tree = all_of(_joined(top(query.tree), query.names.apart))
 
     def change(leaf: Leaf) -> Node:
         if isinstance(leaf, Tag) and leaf.name in near:
@@ -158,9 +159,19 @@ def _corrected(query: Query) -> str:
         return leaf
 
     try:
-        return to_text(rewritten(query.tree, change)) if near else ""
+        return to_text(rewritten(tree, change)) if near else ""
     except SearchError:
         return ""
+
+
+def _joined(terms: tuple[Node, ...], apart: dict[tuple[str, ...], str]) -> Iterator[Node]:
+    """The terms, with a tag for the words that it was written apart in."""
+    at = 0
+    while at < len(terms):
+        names = tuple(term.name if isinstance(term, Tag) else "" for term in terms[at : at + LONGEST_RUN])
+        run = next((names[:size] for size in range(len(names), 1, -1) if names[:size] in apart), None)
+        yield Tag(apart[run]) if run else terms[at]
+        at += len(run or " ")
 
 
 def neighbours(

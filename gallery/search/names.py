@@ -47,6 +47,7 @@ class Names:
     notes: list[str] = field(default_factory=list)
     near: dict[str, str] = field(default_factory=dict)  # names that are no tag, and what was probably meant
     missing: set[str] = field(default_factory=set)  # names that are no tag
+    apart: dict[tuple[str, ...], str] = field(default_factory=dict)  # words that are a tag's when joined, and that tag
     quiet: bool = False  # whoever asks wants no advice, which takes time
     asked: set[str] = field(default_factory=set)  # names that were looked up, found or not
     wild: dict[str, list[Known]] = field(default_factory=dict)  # what the first so many tags of a pattern are
@@ -75,6 +76,14 @@ class Names:
                         self.histograms[known.id] = histogram
             wanted = {known.name for known in self.aliases.values()} - self.asked
 
+    def join(self, runs: Iterable[tuple[str, ...]]) -> None:
+        """Find what was typed as `long hair` and is the tag long_hair: runs of words of which one is no tag."""
+        known = self.tags.keys() | self.aliases.keys()
+        wholes = {run: "_".join(run) for run in runs if not known.issuperset(run)}
+        if wholes and not self.quiet:
+            self.add(wholes.values())
+            self.apart = {run: name for run, name in wholes.items() if name in self.tags or name in self.aliases}
+
     def quietly(self) -> Names:
         """The same names for other searches, without a word about them."""
         return Names(
@@ -97,7 +106,8 @@ class Names:
             name = known.name
         if known is None and name not in self.missing and not self.quiet:
             self.missing.add(name)
-            near = nearest_tag(name) if len(self.missing) <= _ADVISED else None
+            joined = next((whole for run, whole in self.apart.items() if name in run), None)
+            near = joined or (nearest_tag(name) if len(self.missing) <= _ADVISED else None)
             self.note(f"No tag is called {name}.{did_you_mean(near)}")
             if near:
                 self.near[name] = near

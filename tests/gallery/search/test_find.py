@@ -162,6 +162,22 @@ def test_a_misspelt_tag_is_put_right_beside_its_confidence(world):
     assert search.find("wada ai:soloo,>90%", HALF).corrected == "wada ai:solo,>90%"
 
 
+@pytest.mark.parametrize(
+    ("text", "corrected"),
+    [
+        ("blue hair", "blue_hair"),
+        ("wada Blue eyes -solo", "wada blue_eyes -solo"),
+        ("solo azure hair order:id", "solo azure_hair order:id"),
+        ("fate saber (fate) 100% orange", "fate saber fate 100%_orange"),
+        ("blue -hair", "blue_hair -red_hair"),  # no run of words
+    ],
+)
+def test_a_tag_that_was_written_in_two_words_is_put_together(world, text, corrected):
+    page = search.find(text, HALF)
+    assert page.corrected == corrected
+    assert page.notes and all("Did you mean" in note for note in page.notes)
+
+
 def test_a_search_that_takes_too_long_is_refused_in_words(world):
     with pytest.raises(search.SearchError, match="longer than 0.05 seconds"):
         run(Planned(Sql("select pg_sleep(5)"), Way.FREE, True), 50)
