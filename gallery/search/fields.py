@@ -13,9 +13,11 @@ from functools import partial
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AbstractBaseUser
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils import timezone
 
-from gallery.models import Category, Rating, TaggingState
+from gallery.models import Category, Post, Rating, TaggingState
 from gallery.search import values
 from gallery.search.absent import ABSENT_METATAGS
 from gallery.search.alike import SIMILAR
@@ -129,12 +131,19 @@ def _judge(name: str, context: Context) -> Predicate:
     return Condition(Sql(f"{verdict} in ({called.text}))", called.params))
 
 
+def uploaders() -> QuerySet[AbstractBaseUser]:
+    """Who uploaded something, by name. One post of each is looked up: a join would read all that they have."""
+    theirs = Post.objects.filter(uploader=OuterRef("pk")).order_by()
+    users = get_user_model().objects.annotate(a_post=Subquery(theirs.values("pk")[:1]))
+    return users.filter(a_post__isnull=False).order_by("username")
+
+
 def _called(name: str, context: Context) -> Sql:
     """The ids of people of that name, or pattern; if there is nobody, that is said."""
     users = get_user_model().objects
     if "*" not in name and not users.filter(username__iexact=name).exists():
-        known = users.filter(posts__isnull=False).order_by("username").distinct().values_list("username", flat=True)
-        context.names.note(f"Nobody here is called {name}.{did_you_mean(nearest(name, known[:_PEOPLE]))}")
+        near = nearest(name, uploaders().values_list("username", flat=True)[:_PEOPLE])
+        context.names.note(f"Nobody here is called {name}.{did_you_mean(near)}")
     table = get_user_model()._meta.db_table
     return Sql(f"select id from {table} where username ilike %s", (like_pattern(name),))
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
 
 from gallery import profiles
 from gallery.models import Release, SavedSearch
+from gallery.search.fields import uploaders
 from gallery.search.scopes import Viewer
 
 _POOL = 40
@@ -15,8 +15,7 @@ _POOL = 40
 def words_of(name: str, viewer: Viewer, begins: str = "") -> list[str]:
     """What there is for `name:` that this person may know of; many people are narrowed by how the name begins."""
     if name in ("user", "uploader", "judge"):
-        users = get_user_model().objects.filter(username__istartswith=begins, posts__isnull=False)
-        return list(users.order_by("username").distinct().values_list("username", flat=True)[:_POOL])
+        return list(uploaders().filter(username__istartswith=begins).values_list("username", flat=True)[:_POOL])
     if name == "release":
         return list(Release.objects.filter(name__startswith=begins).values_list("name", flat=True)[:_POOL])
     if name == "profile":

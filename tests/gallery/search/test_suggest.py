@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -94,6 +96,17 @@ def test_suggest_offers_people_who_uploaded(tags):
     Post.objects.update(uploader=User.objects.get(username="anna"))
     assert _labels("user:an") == ["user:any", "user:anna"]
     assert _labels("user:non") == []  # every post has an uploader now, so it would find nothing
+
+
+def test_people_are_offered_without_a_look_at_all_their_posts(tags):
+    Post.objects.update(uploader=User.objects.get(username="anna"))
+    with CaptureQueriesContext(connection) as asked:
+        assert "user:anna" in _labels("user:an")
+    statement = next(query["sql"] for query in asked if "upper" in query["sql"].lower())
+    with connection.cursor() as cursor:
+        cursor.execute(f"explain (analyze, format json) {statement}")
+        plan = json.dumps(cursor.fetchone()[0])
+    assert max(map(float, re.findall(r'"Actual Rows": ([0-9.]+)', plan))) <= User.objects.count() < Post.objects.count()
 
 
 @pytest.mark.parametrize(
