@@ -6,7 +6,6 @@ resolves names and thresholds into `predicates` and runs them; `planner` chooses
 """
 
 from gallery.search.companions import RelatedTag, RelatedTags, related
-from gallery.search.compiler import newest_first
 from gallery.search.counts import Count, count, count_of, count_texts
 from gallery.search.errors import PageError, SearchError, SearchTimeout
 from gallery.search.listing import MAX_PAGE, Page, beside, find, matching_ids, neighbours
@@ -42,7 +41,6 @@ __all__ = [
     "is_personal",
     "matching_ids",
     "neighbours",
-    "newest_first",
     "page_tags",
     "parse",
     "suggest",

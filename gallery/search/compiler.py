@@ -232,10 +232,6 @@ class _Shape(NamedTuple):
         limit = min((value[each] for each in ("random", "limit") if each in value), default=None)
         return cls(order, listed, limit, None if order else value.get("similar"), value.get("randseed"))
 
-    def ordered(self, thresholds: Thresholds, seed: int) -> Order:
-        """The order that is asked for by name, or the usual one."""
-        return order_named(self.order, thresholds, self.listed, seed)
-
 
 def prepare(
     text: str,
@@ -267,15 +263,11 @@ def prepare(
     if limit and limit > MAX_LIMIT:
         names.note(f"A page holds at most {MAX_LIMIT} posts.")
         limit = MAX_LIMIT
-    order = order_by_likeness(shape.like, context) if shape.like else shape.ordered(thresholds, seed)
+    if shape.like:
+        order = order_by_likeness(shape.like, context)
+    else:
+        order = order_named(shape.order, thresholds, shape.listed, seed)
     return Query(tree, predicate, order, names, limit, forced, thresholds, source, seed=seed)
-
-
-def newest_first(text: str) -> bool:
-    """Whether a search lists posts in the order of their uploads, the newest first; raises SearchError."""
-    shape = _Shape.of(parse(text))
-    order = shape.ordered(Thresholds(1), 0)
-    return not shape.like and order.by_id and order.descending
 
 
 def tag_runs(tree: Node) -> Iterator[tuple[str, ...]]:

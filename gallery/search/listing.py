@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from gallery.profiles import Thresholds
 from gallery.search.compiler import LONGEST_RUN, Query, prepare, tag_names
@@ -114,7 +114,7 @@ def _page(query: Query, rows: list[tuple[Any, ...]], size: int) -> Page:
         notes=query.names.notes,
         text=_pinned(query),
         corrected=_corrected(query),
-        by_id=query.order.by_id and query.order.descending,
+        by_id=query.order.newest_first,
         query=query,
     )
 
@@ -174,20 +174,26 @@ def _joined(terms: tuple[Node, ...], apart: dict[tuple[str, ...], str]) -> Itera
         at += len(run or " ")
 
 
-def neighbours(
-    text: str, thresholds: Thresholds, post_id: int, *, viewer: Viewer = None
-) -> tuple[int | None, int | None]:
-    """The posts before and after this one in the list that the search finds; None at its ends.
+class Neighbours(NamedTuple):
+    """The posts before and after one in a list, None at its ends: with `by_id`, the newer and the older one."""
 
-    Newest first, these are the newer and the older one. Raises SearchError.
-    """
+    before: int | None
+    after: int | None
+    by_id: bool
+
+
+def neighbours(text: str, thresholds: Thresholds, post_id: int, *, viewer: Viewer = None) -> Neighbours:
+    """What stands beside a post in the list that the search finds. Raises SearchError."""
     query = prepare(text, thresholds, viewer=viewer)
+    before = after = None
     if query.picked:
         picked = [None, *_picked(query, query.limit or 1, None, 1).post_ids, None]
-        place = picked.index(post_id) if post_id in picked else None
-        return (None, None) if place is None else (picked[place - 1], picked[place + 1])
-    row = query.row_of(post_id)
-    return (None, None) if row is None else query.beside(row)
+        if post_id in picked:
+            place = picked.index(post_id)
+            before, after = picked[place - 1], picked[place + 1]
+    elif row := query.row_of(post_id):
+        before, after = query.beside(row)
+    return Neighbours(before, after, query.order.newest_first)
 
 
 def matching_ids(text: str, thresholds: Thresholds, *, viewer: Viewer = None, in_order: bool = True) -> Iterator[int]:

@@ -112,6 +112,10 @@ class Order:
     def by_id(self) -> bool:
         return not self.keys
 
+    @property
+    def newest_first(self) -> bool:
+        return self.by_id and self.descending
+
     def columns(self) -> Sql:
         """What to select: the id, then the keys."""
         text = "".join(f", {key.text}" for key in self.keys)

@@ -44,11 +44,9 @@ def post(request: HttpRequest, pk: int) -> HttpResponse:
 def _neighbours(request: HttpRequest, text: str, thresholds: profiles.Thresholds, pk: int) -> dict[str, Any]:
     """The posts before and after this one in its search; none in a search with a mistake."""
     try:
-        newer, older = search.neighbours(text, thresholds, pk, viewer=request.user)
-        by_id = search.newest_first(text)
+        newer, older, by_id = search.neighbours(text, thresholds, pk, viewer=request.user)
     except search.SearchError:
-        newer = older = None
-        by_id = True
+        newer, older, by_id = None, None, True
     return {"newer": newer, "older": older, "by_id": by_id}
 
 

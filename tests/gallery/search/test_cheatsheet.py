@@ -116,7 +116,7 @@ def test_previous_and_next_follow_every_order(world, order):
     for place in (0, len(listed) // 2, len(listed) - 1):
         before = listed[place - 1] if place else None
         after = listed[place + 1] if place + 1 < len(listed) else None
-        assert search.neighbours(f"order:{order}", HALF, listed[place]) == (before, after)
+        assert search.neighbours(f"order:{order}", HALF, listed[place])[:2] == (before, after)
 
 
 @pytest.mark.parametrize("order", ["random_7", "tagcount", "id", "filesize_asc"])
